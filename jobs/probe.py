@@ -1,0 +1,275 @@
+"""What a file really is, read from its bytes: names, headers and URLs are not believed.
+
+    inspect(path, thumbnail) ──> Media          Pillow for images, PyAV for video and audio
+
+Files come from other people's machines, so decoders are kept on a short leash: named formats only,
+a bound on pixels before anything is decoded, and no format may open a second file (playlists and
+external tracks could name files of ours or hosts inside our network).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, Literal, NoReturn
+
+import av
+import av.error
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+from PIL import Image, ImageOps, ImageStat, UnidentifiedImageError
+
+FileType = Literal["image", "video", "audio"]
+
+MAX_PIXELS = 100_000_000
+"""A 10,000 × 10,000 picture; decoded, already 400 MB."""
+THUMBNAIL_SIDE = 640
+THUMBNAIL_FRAMES = 120
+"""How far into a video to look for a frame that shows something."""
+THUMBNAIL_STEP = 10
+MEANINGFUL_SPREAD = 12.0
+"""Standard deviation of brightness (of 255) above which a frame isn't plain black or white."""
+
+
+class Unreadable(Exception):
+    """Not a media file we can read, or one that isn't safe to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    file_type: FileType
+    mime_type: str
+    extension: str
+    width: int | None = None
+    height: int | None = None
+    duration_seconds: float | None = None
+    thumbnail: tuple[int, int] | None = None
+    """The size of the thumbnail that was written, if one was."""
+
+
+IMAGES = {
+    "PNG": ("image/png", "png"),
+    "JPEG": ("image/jpeg", "jpg"),
+    "WEBP": ("image/webp", "webp"),
+    "GIF": ("image/gif", "gif"),
+    "TIFF": ("image/tiff", "tiff"),
+    "BMP": ("image/bmp", "bmp"),
+    "AVIF": ("image/avif", "avif"),
+}
+
+# FFmpeg's name of the container → (with pictures, sound alone). `None`: never has pictures.
+CONTAINERS: dict[str, tuple[tuple[str, str] | None, tuple[str, str]]] = {
+    "mov": (("video/mp4", "mp4"), ("audio/mp4", "m4a")),
+    "matroska": (("video/x-matroska", "mkv"), ("audio/x-matroska", "mka")),
+    "ogg": (("video/ogg", "ogv"), ("audio/ogg", "ogg")),
+    "avi": (("video/x-msvideo", "avi"), ("audio/x-msvideo", "avi")),
+    "mpegts": (("video/mp2t", "ts"), ("audio/mp2t", "ts")),
+    "wav": (None, ("audio/wav", "wav")),
+    "mp3": (None, ("audio/mpeg", "mp3")),
+    "flac": (None, ("audio/flac", "flac")),
+    "aac": (None, ("audio/aac", "aac")),
+}
+WEBM = {"vp8", "vp9", "av1", "opus", "vorbis"}
+
+
+def inspect(path: Path, thumbnail: Path) -> Media:
+    """Say what `path` is; of a picture or a video, write a JPEG to `thumbnail`.
+
+    Raises `Unreadable`. Slow (it decodes), so call it off the event loop.
+    """
+    try:
+        return _image(path, thumbnail)
+    except UnidentifiedImageError:
+        return _stream(path, thumbnail)
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Turn whatever a decoder raises on a broken file into `Unreadable`; there is no closed list.
+
+    A full disk or too many open files is not the file's fault, and passes as the OSError it is.
+    """
+    try:
+        yield
+    except (Unreadable, UnidentifiedImageError):
+        raise
+    except Exception as error:
+        ours = isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError)
+        if ours and getattr(error, "errno", None) is not None:
+            raise
+        # `strerror` where there is one: FFmpeg's whole text would name our temporary file.
+        reason = getattr(error, "strerror", None) or error
+        raise Unreadable(f"not a readable image, video or audio file: {reason}") from error
+
+
+# --------------------------------------------------------------------------- images
+
+
+def _image(path: Path, thumbnail: Path) -> Media:
+    with _decoding(), Image.open(path, formats=list(IMAGES)) as image:
+        _check_pixels(image.width, image.height)
+        image.load()  # a truncated file shows only here
+        mime_type, extension = IMAGES[str(image.format)]
+        return Media(
+            "image",
+            mime_type,
+            extension,
+            width=image.width,
+            height=image.height,
+            thumbnail=_save_thumbnail(ImageOps.exif_transpose(image), thumbnail),
+        )
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if width < 1 or height < 1:
+        raise Unreadable("it has no picture size")
+    if width * height > MAX_PIXELS:
+        raise Unreadable(f"picture too large: {width}×{height}, at most {MAX_PIXELS:,} pixels")
+
+
+def _save_thumbnail(image: Image.Image, path: Path) -> tuple[int, int]:
+    small = image.convert("RGBA") if image.has_transparency_data else image.convert("RGB")
+    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    if small.mode == "RGBA":
+        # JPEG has no transparency; white is what a page would show behind it.
+        paper = Image.new("RGBA", small.size, "white")
+        small = Image.alpha_composite(paper, small).convert("RGB")
+    small.save(path, "JPEG", quality=85)
+    return small.size
+
+
+# --------------------------------------------------------------------------- video and audio
+
+
+def _refuse_second_file(url: str, _flags: int, _options: dict[str, str]) -> NoReturn:
+    raise PermissionError(f"the file refers to another one: {url}")
+
+
+def _open(file: BinaryIO) -> InputContainer:
+    return av.open(
+        file,
+        "r",
+        options={"format_whitelist": ",".join(CONTAINERS)},
+        io_open=_refuse_second_file,
+    )
+
+
+def _stream(path: Path, thumbnail: Path) -> Media:
+    with _decoding(), path.open("rb") as file, _open(file) as container:
+        video = _picture_stream(container)
+        return _audio(container) if video is None else _video(container, video, thumbnail)
+
+
+def _picture_stream(container: InputContainer) -> VideoStream | None:
+    """The moving picture; a cover image inside a song isn't one."""
+    for stream in container.streams.video:
+        if _readable(stream) and not stream.disposition & Disposition.attached_pic:
+            return stream
+    return None
+
+
+def _readable(stream: VideoStream | AudioStream) -> bool:
+    """PyAV leaves the codec out (against its stub) where the file or FFmpeg knows none."""
+    return getattr(stream, "codec_context", None) is not None
+
+
+def _video(container: InputContainer, stream: VideoStream, thumbnail: Path) -> Media:
+    width, height = stream.codec_context.width, stream.codec_context.height
+    _check_pixels(width, height)
+    mime_type, extension = _container_type(container, pictures=True)
+    best = _meaningful_frame(container, stream, _fit(width, height))
+    if best is None:
+        raise Unreadable("it has no picture that can be decoded")
+    return Media(
+        "video",
+        mime_type,
+        extension,
+        width=width,
+        height=height,
+        duration_seconds=_duration(container),
+        thumbnail=_save_thumbnail(best, thumbnail),
+    )
+
+
+def _audio(container: InputContainer) -> Media:
+    stream = next(filter(_readable, container.streams.audio), None)
+    if stream is None:
+        raise Unreadable("it holds neither pictures nor sound")
+    mime_type, extension = _container_type(container, pictures=False)
+    if next(container.decode(stream), None) is None:
+        raise Unreadable("it has no sound that can be decoded")
+    return Media("audio", mime_type, extension, duration_seconds=_duration(container))
+
+
+def _container_type(container: InputContainer, *, pictures: bool) -> tuple[str, str]:
+    name = next(name for name in container.format.name.split(",") if name in CONTAINERS)
+    if name == "mov" and container.metadata.get("major_brand", "").strip() == "qt":
+        return ("video/quicktime", "mov") if pictures else ("audio/mp4", "m4a")
+    if name == "matroska" and {s.codec.canonical_name for s in _coded(container)} <= WEBM:
+        return ("video/webm", "webm") if pictures else ("audio/webm", "weba")
+    with_pictures, sound = CONTAINERS[name]
+    return with_pictures if pictures and with_pictures else sound
+
+
+def _coded(container: InputContainer) -> list[VideoStream | AudioStream]:
+    video, audio = container.streams.video, container.streams.audio
+    return [*filter(_readable, video), *filter(_readable, audio)]
+
+
+def _fit(width: int, height: int) -> tuple[int, int]:
+    """The size of the thumbnail: the longer side at most 640, never enlarged."""
+    scale = min(1.0, THUMBNAIL_SIDE / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _meaningful_frame(
+    container: InputContainer, stream: VideoStream, size: tuple[int, int]
+) -> Image.Image | None:
+    """The first frame that shows something (videos fade in from black), else the best of them."""
+    best, best_spread = None, -1.0
+    for picture in _sampled(container, stream, size):
+        spread = ImageStat.Stat(picture.convert("L")).stddev[0]
+        if spread > best_spread:
+            best, best_spread = picture, spread
+        if spread >= MEANINGFUL_SPREAD:
+            break
+    return best
+
+
+def _sampled(
+    container: InputContainer, stream: VideoStream, size: tuple[int, int]
+) -> Iterator[Image.Image]:
+    frames = islice(container.decode(stream), 0, THUMBNAIL_FRAMES, THUMBNAIL_STEP)
+    for frame in frames:
+        # Shrunk by FFmpeg first: a 4K frame never becomes a 25 MB picture.
+        small = frame.reformat(width=size[0], height=size[1], format="rgb24")
+        yield small.to_image()  # type: ignore[no-untyped-call]  # PyAV's stub has no types here
+
+
+def _duration(container: InputContainer) -> float:
+    if container.duration:
+        return container.duration / av.time_base
+    return float(max((_stream_end(stream) for stream in _coded(container)), default=0)) or (
+        _measured(container)
+    )
+
+
+def _stream_end(stream: VideoStream | AudioStream) -> Fraction:
+    return (stream.duration or 0) * (stream.time_base or Fraction(0))
+
+
+def _measured(container: InputContainer) -> float:
+    """Read to the end: files written as a stream don't say how long they are."""
+    container.seek(0)
+    ends = (
+        (packet.pts + (packet.duration or 0)) * packet.time_base
+        for packet in container.demux()
+        if packet.pts is not None
+    )
+    return float(max(ends, default=0))

@@ -1,0 +1,1 @@
+"""Provider adapters (pure) and the one runner that does their I/O."""

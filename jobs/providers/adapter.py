@@ -1,0 +1,168 @@
+"""What a provider's adapter is: its protocol as pure functions.
+
+An adapter builds requests and reads responses. It does no I/O, keeps no state and reads no clock
+(a `Response` carries the time it was received), so each of its rules can be tested on plain values.
+The runner does everything else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal, Protocol
+
+from jobs.contract import Failure, Task, Usage
+from jobs.providers.errors import Garbled
+from jobs.providers.prices import PriceTable
+
+Ref = Mapping[str, Any]
+Op = Literal["submit", "poll", "cancel", "find"]
+Phase = Literal["queued", "running", "succeeded", "failed", "cancelled", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Where and as whom we talk to a provider."""
+
+    name: str
+    base_url: str
+    """Includes the version path (`…/v1`), as the vendors' own SDKs have it."""
+    api_key: str = field(default="", repr=False)
+    models: Mapping[str, str] = field(default_factory=dict)
+    """The default model per medium, for tasks that name none."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Sent with every request: versions, projects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    json: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int
+    headers: Mapping[str, str]
+    """Case-insensitive when it comes from the runner."""
+    body: bytes
+    received: datetime
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    def json(self) -> Any:
+        try:
+            return json.loads(self.body)
+        except ValueError as error:
+            raise Garbled(f"the body is not JSON: {error}") from error
+
+    def object(self) -> Mapping[str, Any]:
+        value = self.json()
+        if not isinstance(value, dict):
+            raise Garbled(f"the body is a JSON {type(value).__name__}, not an object")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteOutput:
+    """A file that is still at the provider, or came inside the answer."""
+
+    url: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    data: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a response says about the task."""
+
+    phase: Phase
+    """`unknown`: a status we have never heard of; polling goes on."""
+    ref: Ref | None = None
+    """Set by asynchronous providers: what `poll` and `cancel` need."""
+    external_id: str | None = None
+    progress: float | None = None
+    """Per cent."""
+    outputs: tuple[RemoteOutput, ...] = ()
+    text: str | None = None
+    vectors: Sequence[Sequence[float]] = ()
+    usage: Usage = field(default_factory=Usage)
+    failure: Failure | None = None
+    poll_after: float | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        return self.phase in ("succeeded", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    external_id: str
+    ref: Ref
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a provider's list, read with one lost submission in mind."""
+
+    matches: tuple[Match, ...]
+    doubtful: tuple[str, ...] = ()
+    """Ids of tasks that might be ours, but the provider has dropped what would tell."""
+    next: Request | None = None
+
+
+class Adapter(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def base_url(self) -> str:
+        """The vendor's own; the configuration may name another."""
+        ...
+
+    @property
+    def models(self) -> Mapping[str, str]: ...
+
+    def model(self, task: Task, account: Account) -> str:
+        """The model this task will run on. Raises `ProviderError` when there is none."""
+        ...
+
+    def check(self, task: Task, account: Account, prices: PriceTable) -> None:
+        """Raise `ProviderError` (invalid) for what the provider cannot make: before paying."""
+        ...
+
+    def estimate(self, task: Task, model: str, prices: PriceTable) -> Decimal: ...
+
+    def cost(self, model: str, state: State, prices: PriceTable, task: Task | None) -> Decimal:
+        """What the provider bills for a task that ended. Without `task`: from the state alone."""
+        ...
+
+    def submit(self, task: Task, account: Account) -> Request: ...
+
+    def poll(self, ref: Ref, account: Account) -> Request | None: ...
+
+    def cancel(self, ref: Ref, account: Account) -> Request | None: ...
+
+    def find(self, account: Account) -> Request | None:
+        """The newest page of the account's tasks, or None where the provider can't be asked."""
+        ...
+
+    def match(
+        self, task: Task, model: str, since: datetime, response: Response, account: Account
+    ) -> Page: ...
+
+    def parse(self, op: Op, response: Response) -> State:
+        """Read a 2xx. Raises `Garbled`."""
+        ...
+
+    def classify(self, op: Op, response: Response) -> Failure:
+        """Read anything but a 2xx: by the body's code, then the headers, then the status."""
+        ...

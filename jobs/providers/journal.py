@@ -1,0 +1,101 @@
+"""What the runner needs of the ledger: the journal of one job's paid calls.
+
+The worker implements it over `rowmill.submissions`, bound to one claim. Every method returns once
+its change is committed. A submission moves
+
+    intent ──> accepted ──> finished
+       │          ├───────> failed | cancelled
+       ├──> unknown ──> accepted | written_off
+       └──> finished | failed | written_off          (a synchronous call skips `accepted`)
+
+and a step has at most one submission that is not failed, cancelled or written off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Protocol
+
+from jobs.contract import Failure
+
+
+class State(StrEnum):
+    INTENT = "intent"
+    ACCEPTED = "accepted"
+    UNKNOWN = "unknown"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    WRITTEN_OFF = "written_off"
+
+
+class LostClaim(Exception):
+    """The job is no longer ours: stop at once, pay nothing more, write nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    id: int
+    state: State
+    provider: str
+    account: str
+    model: str
+    estimate_cents: Decimal
+    cost_cents: Decimal | None
+    ref: Mapping[str, Any] | None
+    """What the adapter needs to find its task again; opaque to everyone else."""
+    result: Mapping[str, Any] | None
+    age_seconds: float
+    """Since the intent, by the database's clock."""
+    intended_at: datetime
+    fresh: bool
+    """True only for the caller who must now send the request."""
+
+
+class Journal(Protocol):
+    async def intend(
+        self,
+        step: str,
+        *,
+        provider: str,
+        account: str,
+        model: str,
+        estimate_cents: Decimal,
+    ) -> Submission:
+        """Record the intent to pay, or return the step's live submission (`fresh=False`).
+
+        Raises `LostClaim` when the job's claim is gone.
+        """
+        ...
+
+    def may_pay(self) -> bool:
+        """Whether our last acknowledged heartbeat is young enough to send money now."""
+        ...
+
+    async def accepted(
+        self, submission: int, *, ref: Mapping[str, Any], external_id: str
+    ) -> bool:
+        """Record the provider's task. False when another submission already owns that id."""
+        ...
+
+    async def unknown(self, submission: int, failure: Failure) -> None: ...
+
+    async def finished(
+        self, submission: int, *, result: Mapping[str, Any], cost_cents: Decimal
+    ) -> None: ...
+
+    async def failed(
+        self, submission: int, failure: Failure, *, cost_cents: Decimal
+    ) -> None: ...
+
+    async def cancelled(self, submission: int, *, cost_cents: Decimal) -> None: ...
+
+    async def written_off(self, submission: int, reason: str) -> None: ...
+
+    async def known(self, provider: str, account: str, external_ids: Sequence[str]) -> set[str]:
+        """Which of these provider tasks some submission already owns."""
+        ...

@@ -1,0 +1,124 @@
+"""What stands between the network and a vendor's protocol: faults, keys, request bodies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from jobs.sandbox.bill import Bill
+from jobs.sandbox.faults import Fault, Faults, Stage
+
+BAD_KEY = "bad-key"
+
+Refuse = Callable[[str, float], web.Response]
+"""(fault name, value) → the vendor's error response."""
+Work = Callable[[str | None], web.Response]
+"""Accepts, bills and answers; is told when a fault changes the content of the answer."""
+
+
+class RefusalError(Exception):
+    """Carries a vendor's error response out of the checks that come before the work."""
+
+    def __init__(self, response: web.Response) -> None:
+        self.response = response
+
+
+class Gate:
+    """Runs a vendor's work with the fault that is due, if any, before or after it."""
+
+    def __init__(self, bill: Bill, faults: Faults) -> None:
+        self.bill = bill
+        self.faults = faults
+
+    async def answer(
+        self, request: web.Request, stage: Stage, words: str, refuse: Refuse, work: Work
+    ) -> web.StreamResponse:
+        fault = self.faults.take(stage, words)
+        if fault is None or fault.changes_content:
+            response = work(fault.name if fault else None)
+            await self.bill.announce()
+            return response
+        if not fault.after:
+            disturbed = await self._disturb(request, fault, refuse, None)
+            if disturbed is not None:
+                return disturbed
+        response = work(None)
+        await self.bill.announce()
+        if not fault.after:
+            return response
+        return await self._disturb(request, fault, refuse, response) or response
+
+    async def _disturb(
+        self, request: web.Request, fault: Fault, refuse: Refuse, response: web.Response | None
+    ) -> web.StreamResponse | None:
+        """What the client gets instead of `response`; None: nothing but the delay."""
+        match fault.name:
+            case "hang":
+                await self.faults.hang()
+                return None
+            case "slow":
+                await asyncio.sleep(fault.value)
+                return None
+            case "disconnect":
+                return hang_up(request)
+            case "cut":
+                return await cut_short(request, response)
+            case "garbled":
+                return garble(response)
+            case name:
+                return refuse(name, fault.value)
+
+
+def half(response: web.Response | None) -> bytes:
+    body = response.body if response is not None else None
+    return body[: len(body) // 2] if isinstance(body, bytes) else b'{"id": "'
+
+
+def hang_up(request: web.Request) -> web.Response:
+    if request.transport is not None:
+        request.transport.close()
+    return web.Response()  # goes nowhere: the connection is closed
+
+
+def garble(response: web.Response | None) -> web.Response:
+    """Half the body as if it were all of it: complete HTTP, broken content."""
+    return web.Response(
+        body=half(response),
+        status=response.status if response is not None else 200,
+        content_type=response.content_type if response is not None else "application/json",
+    )
+
+
+async def cut_short(request: web.Request, response: web.Response | None) -> web.StreamResponse:
+    """Promises the whole body, sends half, closes."""
+    body = half(response)
+    partial = web.StreamResponse()
+    partial.content_length = len(body) * 2 + 1
+    await partial.prepare(request)
+    await partial.write(body)
+    hang_up(request)
+    return partial
+
+
+def key_of(request: web.Request, *schemes: str) -> str:
+    """The key a request carries, or "" when there is none."""
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key.strip() if scheme in schemes else ""
+
+
+def account_of(key: str) -> str:
+    """Tells accounts apart on the bill without writing whole keys into a file."""
+    return f"...{key[-4:]}"
+
+
+async def json_object(request: web.Request) -> dict[str, Any] | None:
+    """The request's JSON object, or None when the body is anything else."""
+    try:
+        body = json.loads(await request.read())
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None

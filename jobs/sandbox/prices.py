@@ -1,0 +1,56 @@
+"""What the sandbox charges: US cents, exact.
+
+A client must reach the same amounts from what a response carries, so every unit billed here is
+in the response: `usage` tokens for text, `metrics.predict_time` and the number of outputs for
+media. The adapters' price table has to hold the same figures for the same models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+MILLION = Decimal(1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class TextPrice:
+    """Cents per million tokens."""
+
+    input: Decimal
+    output: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class MediaPrice:
+    """Cents per second of `metrics.predict_time`, or per output file."""
+
+    second: Decimal = Decimal(0)
+    item: Decimal = Decimal(0)
+
+
+CHAT_PRICES = {
+    "gpt-4o-mini": TextPrice(input=Decimal(15), output=Decimal(60)),
+    "gpt-4o": TextPrice(input=Decimal(250), output=Decimal(1000)),
+}
+
+EMBEDDING_PRICES = {
+    "text-embedding-3-small": TextPrice(input=Decimal(2)),
+    "text-embedding-3-large": TextPrice(input=Decimal(13)),
+}
+
+# By medium: whatever model is named, it costs what `sandbox/<medium>` costs.
+MEDIA_PRICES = {
+    "video": MediaPrice(second=Decimal(5)),
+    "image": MediaPrice(item=Decimal("0.3")),
+    "audio": MediaPrice(item=Decimal("0.2")),
+}
+
+
+def text_cents(price: TextPrice, input_tokens: int, output_tokens: int = 0) -> Decimal:
+    return (price.input * input_tokens + price.output * output_tokens) / MILLION
+
+
+def media_cents(medium: str, predict_time: Decimal, items: int) -> Decimal:
+    price = MEDIA_PRICES[medium]
+    return price.second * predict_time + price.item * items

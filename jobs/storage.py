@@ -1,0 +1,40 @@
+"""Where outputs live: S3, Google Cloud, Azure, a local disk or memory, all behind obstore."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import obstore
+from obstore.store import LocalStore, ObjectStore, from_url
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    store: ObjectStore
+    base_url: str
+    """What a key is appended to, to make the URL that readers get."""
+
+    def url(self, key: str) -> str:
+        return f"{self.base_url}/{quote(key)}"
+
+    async def put(self, path: Path, key: str, mime_type: str) -> str:
+        """Stream a file into storage and return its URL. Overwrites what is under the key."""
+        # A local disk has nowhere to keep a content type, and obstore refuses to drop it silently.
+        local = isinstance(self.store, LocalStore)
+        attributes = None if local else {"Content-Type": mime_type}
+        await obstore.put_async(self.store, key, path, attributes=attributes)
+        return self.url(key)
+
+
+def open_storage(url: str, public_base_url: str | None = None) -> Storage:
+    """Open `file:///…`, `memory:///`, `s3://…`, `gs://…` or `az://…`.
+
+    Credentials come from the environment, as each cloud's own tools read them. Without
+    `public_base_url` (a CDN or a bucket's web address) readers get the storage's own URL.
+    """
+    local = url.startswith("file:")
+    # Two calls: obstore takes `mkdir` for another cloud's unknown setting.
+    store = LocalStore.from_url(url, mkdir=True) if local else from_url(url)
+    return Storage(store, (public_base_url or url).rstrip("/"))

@@ -1,0 +1,89 @@
+-- A new incarnation. Its id is drawn by the worker at random: sequence values can repeat after a
+-- crash of the server, and an id must never name two lives.
+CREATE OR REPLACE FUNCTION rowmill.register(
+    p_worker bigint, p_name text, p_version text, p_lanes text[], p_slots integer,
+    p_lease double precision) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO rowmill.workers (id, name, version, lanes, slots, lease)
+    VALUES (p_worker, p_name, p_version, p_lanes, p_slots, make_interval(secs => p_lease))
+$$;
+
+-- Renew every claim of a worker with one UPDATE, and tell it which claims are still its own.
+-- `alive` is false for an incarnation that was given up: it must stop all it does and register anew.
+CREATE OR REPLACE FUNCTION rowmill.heartbeat(
+    p_worker bigint, p_running integer, p_draining boolean,
+    OUT alive boolean, OUT queue_ids bigint[], OUT tokens bigint[])
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE rowmill.workers w
+       SET heartbeat_at = clock_timestamp(), running = p_running, draining = p_draining,
+           idle = w.idle AND NOT p_draining,
+           -- A gap of a whole lease (Postgres was away, or we were) starts the count anew.
+           alive_since = CASE WHEN w.heartbeat_at < clock_timestamp() - w.lease
+                              THEN clock_timestamp() ELSE w.alive_since END
+     WHERE w.id = p_worker AND w.stopped_at IS NULL;
+    alive := FOUND;
+    SELECT array_agg(q.id), array_agg(q.token) INTO queue_ids, tokens
+      FROM rowmill.queue q WHERE q.worker = p_worker AND q.state = 'claimed';
+END $$;
+
+-- Give up workers that are silent for longer than their lease, and put every claim without a live
+-- worker back. Only a worker whose own heartbeats have been gapless for a lease may judge: after an
+-- outage of Postgres everyone looks dead for a moment.
+CREATE OR REPLACE FUNCTION rowmill.rescue(p_worker bigint, p_limit integer DEFAULT 500)
+RETURNS integer
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_count integer;
+BEGIN
+    PERFORM FROM rowmill.workers w
+      WHERE w.id = p_worker AND w.stopped_at IS NULL
+        AND w.heartbeat_at > clock_timestamp() - w.lease
+        AND w.alive_since <= clock_timestamp() - w.lease;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    UPDATE rowmill.workers w SET stopped_at = clock_timestamp(), idle = false
+     WHERE w.stopped_at IS NULL AND w.heartbeat_at < clock_timestamp() - w.lease;
+    UPDATE rowmill.queue SET state = 'ready', token = NULL, worker = NULL, claimed_at = NULL,
+           yields = least(yields + 1, 32767), note = 'its worker stopped'
+     WHERE id = ANY (ARRAY(
+           SELECT q.id FROM rowmill.queue q
+            WHERE q.state = 'claimed'
+              AND NOT EXISTS (SELECT FROM rowmill.workers w
+                               WHERE w.id = q.worker AND w.stopped_at IS NULL)
+            LIMIT p_limit FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    RETURN v_count;
+END $$;
+
+-- A worker that leaves: it holds no claims any more, or hands back the ones it still has.
+CREATE OR REPLACE FUNCTION rowmill.retire(p_worker bigint) RETURNS integer
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_count integer;
+BEGIN
+    UPDATE rowmill.workers SET stopped_at = clock_timestamp(), idle = false, running = 0
+     WHERE id = p_worker AND stopped_at IS NULL;
+    UPDATE rowmill.queue SET state = 'ready', token = NULL, worker = NULL, claimed_at = NULL,
+           note = 'its worker left'
+     WHERE state = 'claimed' AND worker = p_worker;
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    RETURN v_count;
+END $$;
+
+-- Ring one idle worker that serves the lane. NOTIFY serializes commits, so a busy fleet (no idle
+-- worker) is never rung; whoever misses the bell polls within a second.
+CREATE OR REPLACE FUNCTION rowmill.ring(p_lane text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_worker bigint;
+BEGIN
+    SELECT w.id INTO v_worker FROM rowmill.workers w
+     WHERE w.stopped_at IS NULL AND w.idle AND p_lane = ANY (w.lanes)
+       AND w.heartbeat_at > clock_timestamp() - w.lease
+     ORDER BY random() LIMIT 1;
+    IF FOUND THEN
+        PERFORM pg_notify('rowmill_' || v_worker, '');
+    END IF;
+END $$;

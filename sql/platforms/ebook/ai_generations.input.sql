@@ -1,0 +1,27 @@
+-- What a text generation works on, and what its model can do and costs.
+-- Prices are texts, so that no reader turns them into floating-point numbers.
+SELECT
+    job.id AS key,
+    jsonb_build_object(
+        'prompt', job.prompt,
+        'system_prompt', job.system_prompt,
+        'temperature', coalesce(job.temperature, 0.7),
+        'max_tokens', job.max_tokens,
+        'model', model.name,
+        'version', model.version,
+        'provider', provider.name,
+        'cost_per_input_token', model.cost_per_input_token::text,
+        'cost_per_output_token', model.cost_per_output_token::text,
+        'capabilities', coalesce(model.capabilities, '{}'),
+        'context_window', model.context_window,
+        'model_max_tokens', model.max_tokens,
+        'chapter_id', job.chapter_id,
+        'project_id', job.project_id,
+        'user_id', job.user_id,
+        'user_status', coalesce(account.status, 'active')
+    ) AS input
+FROM ai_processing.ai_generations AS job
+JOIN ai_processing.ai_models AS model ON model.id = job.model_id
+JOIN ai_processing.ai_providers AS provider ON provider.id = model.provider_id
+JOIN users.users AS account ON account.id = job.user_id
+WHERE job.id = ANY(rowmill_keys);

@@ -1,0 +1,191 @@
+"""Runs one job: claim → handler → outcome → settlement. Knows no SQL.
+
+A job ends early for three reasons, and each means something else:
+
+    its claim is lost   someone cancelled, reset or deleted the row, or this worker was given up:
+                        nothing is written; a provider's task of a cancelled row is cancelled too
+    the worker drains   the job is handed back; what a provider accepted is resumed by whoever
+                        takes it next
+    its time is up      the job's own failure: costs a try
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import structlog
+
+from jobs.contract import (
+    CallResult,
+    Failed,
+    Failure,
+    FailureKind,
+    Held,
+    Job,
+    Outcome,
+    RetryLater,
+    Task,
+)
+from jobs.network import post
+from jobs.providers.errors import HeldForPerson, ProviderError
+from jobs.providers.journal import LostClaim
+from jobs.providers.runner import Runner
+from jobs.registry import Kind, Registry, RetryPolicy
+from worker import transitions
+from worker.ledger import ClaimJournal
+from worker.transitions import Settlement, Try
+
+log = structlog.get_logger()
+T = TypeVar("T")
+NO_POLICY = RetryPolicy()
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """A job in this worker's hands."""
+
+    attempt: Try
+    job: Job
+    journal: ClaimJournal
+    claimed_at: float
+    """Monotonic time of its claim, to tell it from claims a heartbeat can't know yet."""
+    waited_ms: int
+    percent: float = 0.0
+    lost: bool = False
+    draining: bool = False
+    task: asyncio.Task[None] | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    def stop(self, *, lost: bool = False, draining: bool = False) -> None:
+        self.lost = self.lost or lost
+        self.draining = self.draining or draining
+        if self.task is not None:
+            self.task.cancel()
+
+    @property
+    def duration_ms(self) -> int:
+        return int((time.monotonic() - self.began) * 1000)
+
+
+class JobContext:
+    """What a handler may ask of us; see `jobs.contract.Context`."""
+
+    def __init__(self, running: Running, services: Services) -> None:
+        self._running = running
+        self._services = services
+
+    async def call(self, step: str, provider: str, task: Task) -> CallResult:
+        running = self._running
+        return await self._services.runner.call(
+            running.journal, running.job, step, provider, task, progress=self.progress
+        )
+
+    def progress(self, percent: float) -> None:
+        self._running.percent = max(self._running.percent, min(100.0, percent))
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        return await post(self._services.client, self._services.policy, url, body, headers)
+
+    async def offload(self, work: Callable[..., T], *args: Any) -> T:
+        return await asyncio.to_thread(work, *args)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What handlers reach through their context, shared by all jobs of a worker."""
+
+    runner: Runner
+    client: Any
+    policy: Any
+
+
+class Executor:
+    def __init__(
+        self,
+        registry: Registry,
+        services: Services,
+        *,
+        max_yields: int,
+        put: Callable[[Settlement], None],
+        dropped: Callable[[Running], None],
+    ) -> None:
+        self._registry = registry
+        self._services = services
+        self._max_yields = max_yields
+        self._put = put
+        self._dropped = dropped
+
+    def launch(self, running: Running) -> None:
+        running.task = asyncio.create_task(self.run(running))
+
+    async def run(self, running: Running) -> None:
+        try:
+            settlement = await self._settlement(running)
+        except LostClaim:
+            settlement = None
+        except asyncio.CancelledError:
+            settlement = None if running.lost else transitions.release(running.attempt)
+        if settlement is None:
+            await self._drop(running)
+        else:
+            self._put(settlement)
+
+    async def _settlement(self, running: Running) -> Settlement:
+        kind = self._registry.get(running.attempt.kind)
+        outcome = await self._outcome(running, kind)
+        return transitions.settle(
+            outcome,
+            running.attempt,
+            policy=kind.retry if kind else NO_POLICY,
+            max_yields=self._max_yields,
+            chance=random.random(),  # noqa: S311 - jitter, no secret
+            duration_ms=running.duration_ms,
+            spent=running.journal.spent,
+        )
+
+    async def _outcome(self, running: Running, kind: Kind | None) -> Outcome:
+        if kind is None:
+            known = ", ".join(self._registry.names())
+            return _failed(f"no handler for kind {running.attempt.kind!r}; there are {known}", "kind")
+        context = JobContext(running, self._services)
+        try:
+            async with asyncio.timeout(kind.timeout):
+                return await kind.handler(running.job, context)
+        except ProviderError as error:
+            return transitions.outcome_of(error.failure)
+        except HeldForPerson as error:
+            return Held(str(error))
+        except TimeoutError:
+            failure = Failure(
+                FailureKind.TRANSIENT, f"not done within {kind.timeout:g} s", code="deadline"
+            )
+            return RetryLater(failure)
+        except (LostClaim, asyncio.CancelledError):
+            raise
+        except Exception as error:  # a handler may raise anything; the job answers for it
+            log.exception("job.crashed", source=running.job.source, key=running.job.key)
+            return RetryLater(
+                Failure(FailureKind.UNKNOWN, f"{type(error).__name__}: {error}", code="exception")
+            )
+
+    async def _drop(self, running: Running) -> None:
+        """Nothing may be written for this row any more; what a provider still does is ended."""
+        log.info("job.lost", source=running.job.source, key=running.job.key, run=running.job.run)
+        try:
+            for submission in list(running.journal.open.values()):
+                await self._services.runner.abandon(running.journal, submission)
+        except Exception:  # maintenance settles what is left open
+            log.exception("job.abandon_failed", source=running.job.source, key=running.job.key)
+        finally:
+            self._dropped(running)
+
+
+def _failed(message: str, code: str) -> Outcome:
+    return Failed(Failure(FailureKind.INVALID, message, code=code))
+
+

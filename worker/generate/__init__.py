@@ -1,0 +1,44 @@
+"""SQL made from a platform's map: one set of triggers and functions per attached table.
+
+Everything is text made of data, so it can be printed (`rowmill attach NAME --dry-run`), reviewed
+and diffed; nothing else in Rowmill builds SQL.
+
+    triggers.py   INSERT, UPDATE, DELETE, TRUNCATE on the platform's table → rowmill.queue
+    start.py      rowmill.start_<source>(): claimed rows marked running, their input read
+    settle.py     rowmill.settle_<source>(): results into the platform's tables, exactly once
+    operate.py    rowmill.progress_, sweep_, retry_, cancel_<source>()
+    words.py      what these have in common: names, literals, values, assignments
+    rules.py      the platform's own SQL files, embedded in the functions
+"""
+
+from __future__ import annotations
+
+from worker.generate.operate import operate_functions
+from worker.generate.settle import settle_function
+from worker.generate.start import start_function
+from worker.generate.triggers import create_triggers, drop_triggers, trigger_functions
+from worker.generate.words import FUNCTIONS, Column, Target
+
+__all__ = ["Column", "Target", "attach_sql", "detach_sql", "functions_sql"]
+
+
+def functions_sql(target: Target) -> list[str]:
+    """Every function of one source; safe to run again after an upgrade."""
+    return [
+        *trigger_functions(target),
+        start_function(target),
+        settle_function(target),
+        *operate_functions(target),
+    ]
+
+
+def attach_sql(target: Target) -> list[str]:
+    return [*functions_sql(target), *drop_triggers(target), *create_triggers(target)]
+
+
+def detach_sql(target: Target) -> list[str]:
+    drops = [
+        f"DROP FUNCTION IF EXISTS rowmill.{prefix}_{target.source.name} CASCADE"
+        for prefix in FUNCTIONS
+    ]
+    return [*drop_triggers(target), *drops]

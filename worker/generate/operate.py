@@ -1,0 +1,158 @@
+"""rowmill.progress_, sweep_, retry_ and cancel_<source>(): what happens beside the hot path."""
+
+from __future__ import annotations
+
+from worker.generate.rules import embed
+from worker.generate.words import (
+    HEADER,
+    LOCK_TIMEOUT,
+    QUEUE_COLUMNS,
+    Target,
+    assignments,
+    ident,
+    lock_parents,
+    parent_variables,
+    queue_row,
+    run_of,
+    status_of,
+    status_value,
+    unfinished,
+    words,
+)
+
+
+def operate_functions(target: Target) -> list[str]:
+    return [_progress(target), _sweep(target), _retry(target), _cancel(target)]
+
+
+def _progress(target: Target) -> str:
+    """Progress and external ids of all running jobs of one worker, in one statement."""
+    source = target.source
+    key, key_type, table = ident(source.key), target.key_type, target.table
+    sets = assignments(target, "progress")
+    update = (
+        f"""UPDATE {table} t SET {", ".join(sets)}
+          FROM jsonb_to_recordset(p_entries) AS r (key text, progress double precision, external_id text)
+         WHERE t.{key} = ANY (rowmill_keys) AND t.{key} = r.key::{key_type};"""
+        if sets
+        else ""
+    )
+    return f"""CREATE OR REPLACE FUNCTION rowmill.progress_{source.name}(p_entries jsonb) RETURNS integer
+LANGUAGE plpgsql {HEADER} {LOCK_TIMEOUT} AS $rowmill$
+DECLARE
+    v_now        timestamptz := clock_timestamp();
+    p_wait       boolean := false;
+    rowmill_keys {key_type}[];{parent_variables(target)}
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    rowmill_keys := ARRAY(
+        SELECT t.{key} FROM {table} t
+         WHERE t.{key} = ANY (ARRAY(SELECT (e ->> 'key')::{key_type} FROM jsonb_array_elements(p_entries) e))
+           AND {status_of(target, "t")} IN {words([source.status.running])}
+           FOR NO KEY UPDATE SKIP LOCKED);{lock_parents(target, "rowmill_keys")}
+    rowmill_keys := ARRAY(
+        SELECT q.row_key::{key_type} FROM rowmill.queue q
+          JOIN jsonb_to_recordset(p_entries) AS e (queue_id bigint, token bigint)
+            ON e.queue_id = q.id AND e.token = q.token
+         WHERE q.id = ANY (ARRAY(SELECT (e ->> 'queue_id')::bigint FROM jsonb_array_elements(p_entries) e))
+           AND q.row_key = ANY (rowmill_keys::text[]) AND q.state = 'claimed');
+    {update}{embed(target, "follow")}
+    RETURN cardinality(rowmill_keys);
+END $rowmill$"""
+
+
+def _sweep(target: Target) -> str:
+    """Ready rows without a queue row (triggers were off; or the table is just being attached).
+
+    Running rows without a queue row were started by someone we know nothing of: they are held for a
+    person, and only where the caller asks for them.
+    """
+    source = target.source
+    values, joins = queue_row(target, "n", run_of(target, "n"))
+    ready = words(source.status.ready)
+    status = status_of(target, "n")
+    running = words([source.status.running])
+    return f"""CREATE OR REPLACE FUNCTION rowmill.sweep_{source.name}(
+    p_limit integer, p_running boolean DEFAULT false) RETURNS integer
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off AS $rowmill$
+DECLARE
+    v_now   timestamptz := clock_timestamp();
+    v_count integer;
+BEGIN
+    WITH missing AS MATERIALIZED (
+        SELECT n.* FROM {target.table} n
+         WHERE ({status} IN {ready} OR (p_running AND {status} IN {running}))
+           AND NOT EXISTS (SELECT FROM rowmill.queue q
+                            WHERE q.source = {target.id} AND q.row_key = n.{ident(source.key)}::text)
+         LIMIT p_limit)
+    INSERT INTO rowmill.queue ({QUEUE_COLUMNS}, note)
+    SELECT v.source, v.row_key, v.lane, v.rank, v.ready_at,
+           CASE WHEN v.running THEN 'held' ELSE v.state END, v.run, v.tenant,
+           CASE WHEN v.running THEN 'it was already running when its table was attached: '
+                'rowmill retry or rowmill cancel' END
+      FROM (SELECT {values}, {status} IN {running}
+              FROM missing n {" ".join(joins)}) AS v ({QUEUE_COLUMNS}, running)
+    ON CONFLICT (source, row_key) DO NOTHING;
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    RETURN v_count;
+END $rowmill$"""
+
+
+def _retry(target: Target) -> str:
+    source, status = target.source, target.source.status
+    key, key_type = ident(source.key), target.key_type
+    finished = words([w for w in (status.failed, status.cancelled) if w])
+    sets = [f"{ident(status.column)} = {status_value(target, status.ready[0])}"]
+    if source.tries is not None:
+        sets.append(f"{ident(source.tries.column)} = 0")
+    sets += assignments(target, "requeue")
+    return f"""CREATE OR REPLACE FUNCTION rowmill.retry_{source.name}(p_key text) RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off AS $rowmill$
+DECLARE
+    v_now    timestamptz := clock_timestamp();
+    v_status text;
+    v_state  rowmill.queue_state;
+BEGIN
+    SELECT {status_of(target, "t")} INTO v_status FROM {target.table} t
+     WHERE t.{key} = p_key::{key_type} FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RETURN 'missing';
+    END IF;
+    SELECT q.state INTO v_state FROM rowmill.queue q
+     WHERE q.source = {target.id} AND q.row_key = p_key FOR UPDATE;
+    IF v_state = 'claimed' THEN
+        RETURN 'running';
+    ELSIF v_state IS NOT NULL THEN
+        UPDATE rowmill.queue q SET state = 'ready', ready_at = least(q.ready_at, v_now), tries = 0,
+               yields = 0, note = NULL
+         WHERE q.source = {target.id} AND q.row_key = p_key;
+        RETURN CASE v_state WHEN 'held' THEN 'released' ELSE 'hastened' END;
+    ELSIF v_status IN {finished} THEN
+        -- The row's own trigger puts it back in the queue, as for anyone else's UPDATE.
+        UPDATE {target.table} t SET {", ".join(sets)} WHERE t.{key} = p_key::{key_type};
+        RETURN 'requeued';
+    END IF;
+    RETURN v_status;
+END $rowmill$"""
+
+
+def _cancel(target: Target) -> str:
+    source, status = target.source, target.source.status
+    key, key_type = ident(source.key), target.key_type
+    word = status.cancelled or status.failed
+    return f"""CREATE OR REPLACE FUNCTION rowmill.cancel_{source.name}(p_key text) RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off AS $rowmill$
+DECLARE
+    v_status text;
+BEGIN
+    SELECT {status_of(target, "t")} INTO v_status FROM {target.table} t
+     WHERE t.{key} = p_key::{key_type} FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RETURN 'missing';
+    ELSIF v_status NOT IN {unfinished(target)} THEN
+        RETURN v_status;
+    END IF;
+    UPDATE {target.table} t SET {ident(status.column)} = {status_value(target, word)}
+     WHERE t.{key} = p_key::{key_type};
+    RETURN 'cancelled';
+END $rowmill$"""

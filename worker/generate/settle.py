@@ -1,0 +1,150 @@
+"""rowmill.settle_<source>(): results of a batch into the platform's tables, exactly once.
+
+One transaction, locks always in the same order: source rows (SKIP LOCKED), queue rows by (id,
+token), shared parents in key order. Only rows whose source row and queue row are both locked and
+still ours have effects; the queue rows go in the same commit, so a repeat finds nothing to do.
+"""
+
+from __future__ import annotations
+
+from worker.generate.rules import embed, metered
+from worker.generate.words import (
+    HEADER,
+    LOCK_TIMEOUT,
+    Target,
+    assignments,
+    ident,
+    literal,
+    lock_parents,
+    parent_variables,
+    status_of,
+    status_value,
+    unfinished,
+)
+
+
+def settle_function(target: Target) -> str:
+    source = target.source
+    table, key, key_type = target.table, ident(source.key), target.key_type
+    return f"""CREATE OR REPLACE FUNCTION rowmill.settle_{source.name}(
+    p_results jsonb, p_wait boolean DEFAULT true)
+RETURNS TABLE (queue_id bigint, verdict text)
+LANGUAGE plpgsql {HEADER} {LOCK_TIMEOUT} AS $rowmill$
+#variable_conflict use_column
+DECLARE
+    v_now        timestamptz := clock_timestamp();
+    v_all        rowmill.result[];
+    v_results    rowmill.result[];   -- the ones that are ours to write
+    v_ids        bigint[];
+    v_keys       {key_type}[];
+    v_mine       bigint[];
+    v_verbs      text[];
+    rowmill_keys {key_type}[];{parent_variables(target)}
+BEGIN
+    v_all := ARRAY(SELECT jsonb_populate_recordset(NULL::rowmill.result, p_results));
+    SELECT array_agg(r.queue_id), array_agg(r.key::{key_type}) INTO v_ids, v_keys FROM unnest(v_all) r;
+
+    rowmill_keys := ARRAY(SELECT t.{key} FROM {table} t
+                           WHERE t.{key} = ANY (v_keys) AND {status_of(target, "t")} IN {unfinished(target)}
+                             FOR NO KEY UPDATE SKIP LOCKED);{lock_parents(target, "rowmill_keys")}
+    SELECT array_agg(m.id), array_agg(m.row_key::{key_type}), array_agg(m.r)
+      INTO v_mine, rowmill_keys, v_results FROM (
+        SELECT q.id, q.row_key, r FROM rowmill.queue q
+          JOIN unnest(v_all) r ON r.queue_id = q.id AND r.token = q.token
+         WHERE q.id = ANY (v_ids) AND q.state = 'claimed' AND q.row_key = ANY (rowmill_keys::text[])
+           FOR UPDATE OF q SKIP LOCKED) m;
+    v_mine := coalesce(v_mine, '{{}}');
+    rowmill_keys := coalesce(rowmill_keys, '{{}}');
+    v_results := coalesce(v_results, '{{}}');
+    v_verbs := ARRAY(SELECT DISTINCT r.verb FROM unnest(v_results) r);
+
+    IF 'succeed' = ANY (v_verbs) THEN{embed(target, "output", where="r.verb = 'succeed'")}
+        {_update(target, "succeed", source.status.succeeded, "success")}{embed(target, "finish", where="r.verb = 'succeed'")}{embed(target, "usage", where=metered(target))}
+        UPDATE rowmill.submissions s SET delivered_at = v_now
+          FROM unnest(v_results) r
+         WHERE s.source = {literal(source.name)} AND s.row_key = ANY (rowmill_keys::text[])
+           AND s.row_key = r.key AND s.run = r.run AND s.state = 'finished' AND r.verb = 'succeed';
+    END IF;
+    IF 'retry' = ANY (v_verbs) THEN
+        {_update(target, "retry", source.status.ready[0], "retry", tries=True)}
+    END IF;
+    IF 'fail' = ANY (v_verbs) THEN
+        {_update(target, "fail", source.status.failed, "failure")}
+    END IF;
+    IF 'cancel' = ANY (v_verbs) THEN
+        {_update(target, "cancel", source.status.cancelled or source.status.failed, "cancel")}
+    END IF;
+    IF v_verbs && ARRAY['yield', 'release'] THEN
+        {_update(target, ("yield", "release"), source.status.ready[0], None, attempts_back=True)}
+    END IF;
+    IF v_verbs && ARRAY['retry', 'fail'] THEN
+        INSERT INTO rowmill.failures (source, row_key, lane, run, try, final, kind, code, provider, message, worker)
+        SELECT {literal(source.name)}, r.key, r.lane, r.run, r.try, r.verb = 'fail', coalesce(r.error_kind, 'unknown'),
+               coalesce(r.error_code, ''), r.provider, coalesce(r.error, ''), q.worker
+          FROM unnest(v_results) r JOIN rowmill.queue q ON q.id = r.queue_id
+         WHERE q.id = ANY (v_mine) AND r.verb IN ('retry', 'fail');
+    END IF;
+
+    DELETE FROM rowmill.queue q WHERE q.id = ANY (ARRAY(
+           SELECT r.queue_id FROM unnest(v_results) r WHERE r.verb IN ('succeed', 'fail', 'cancel')));
+    IF v_verbs && ARRAY['retry', 'yield', 'release', 'hold'] THEN
+        UPDATE rowmill.queue q
+           SET state = (CASE r.verb WHEN 'hold' THEN 'held' WHEN 'release' THEN 'ready'
+                                    ELSE 'scheduled' END)::rowmill.queue_state,
+               ready_at = CASE WHEN r.verb IN ('retry', 'yield')
+                               THEN v_now + make_interval(secs => coalesce(r.delay, 0)) ELSE q.ready_at END,
+               tries = least(q.tries + (r.verb = 'retry')::integer, 32767),
+               yields = least(q.yields + (r.verb = 'yield')::integer, 32767),
+               token = NULL, worker = NULL, claimed_at = NULL, note = r.error
+          FROM unnest(v_results) r
+         WHERE q.id = ANY (v_mine) AND q.id = r.queue_id
+           AND r.verb IN ('retry', 'yield', 'release', 'hold');
+    END IF;{embed(target, "follow")}
+
+    RETURN QUERY SELECT m, 'settled' FROM unnest(v_mine) m;
+    -- The rest: held by someone for a moment, changed by someone, or not ours any more.
+    RETURN QUERY
+        WITH rest AS (
+            SELECT r.queue_id, r.token, r.key,
+                   EXISTS (SELECT FROM {table} t WHERE t.{key} = r.key::{key_type}
+                              AND {status_of(target, "t")} IN {unfinished(target)}) AS unfinished,
+                   EXISTS (SELECT FROM rowmill.queue q WHERE q.id = r.queue_id AND q.token = r.token) AS ours
+              FROM unnest(v_all) r
+             WHERE NOT EXISTS (SELECT FROM unnest(v_results) m
+                                WHERE m.queue_id = r.queue_id AND m.token = r.token)
+        ), superseded AS (
+            DELETE FROM rowmill.queue q USING rest r
+             WHERE q.id = r.queue_id AND q.token = r.token AND NOT r.unfinished)
+        SELECT r.queue_id, CASE WHEN NOT r.ours THEN 'lost' WHEN r.unfinished THEN 'busy'
+                                ELSE 'superseded' END FROM rest r;
+END $rowmill$"""
+
+
+def _update(
+    target: Target,
+    verb: str | tuple[str, ...],
+    word: str,
+    group: str | None,
+    *,
+    tries: bool = False,
+    attempts_back: bool = False,
+) -> str:
+    source = target.source
+    key, key_type = ident(source.key), target.key_type
+    sets = [f"{ident(source.status.column)} = {status_value(target, word)}"]
+    if source.tries is not None:
+        column, most = f"t.{ident(source.tries.column)}", f"t.{ident(source.tries.max)}"
+        if tries and source.tries.counts == "retries":
+            sets.append(
+                f"{ident(source.tries.column)} = least(coalesce({column}, 0) + 1, "
+                f"coalesce({most}, {source.tries.default_max}))"
+            )
+        if attempts_back and source.tries.counts == "attempts":
+            sets.append(f"{ident(source.tries.column)} = greatest(coalesce({column}, 0) - 1, 0)")
+    if group is not None:
+        sets += assignments(target, group)
+    verbs = (verb,) if isinstance(verb, str) else verb
+    listed = ", ".join(literal(v) for v in verbs)
+    return f"""UPDATE {target.table} t SET {", ".join(sets)}
+          FROM unnest(v_results) r
+         WHERE t.{key} = ANY (rowmill_keys) AND t.{key} = r.key::{key_type} AND r.verb IN ({listed});"""

@@ -1,0 +1,109 @@
+"""rowmill.start_<source>(): claimed rows are marked running and their input is read.
+
+Runs outside the claim's lock. Source rows come first, with SKIP LOCKED: a row some producer holds
+goes back for half a second, a row that is no longer ready leaves the queue, the rest start.
+"""
+
+from __future__ import annotations
+
+from worker.generate.rules import embed, query
+from worker.generate.words import (
+    HEADER,
+    LOCK_TIMEOUT,
+    Target,
+    assignments,
+    ident,
+    lock_parents,
+    parent_variables,
+    status_of,
+    status_value,
+    tries_of,
+    unfinished,
+    value_of,
+)
+
+
+def start_function(target: Target) -> str:
+    source = target.source
+    table, key, key_type = target.table, ident(source.key), target.key_type
+    kind, kind_joins = value_of(source.kind, "t", "kind")
+    tries, most = tries_of(target)
+    input_rule = query(target, "input")
+    has_input = f"LEFT JOIN (\n{input_rule}\n        ) i ON i.key = t.{key}" if input_rule else ""
+    given = "i.input" if input_rule else "to_jsonb(t)"
+    return f"""CREATE OR REPLACE FUNCTION rowmill.start_{source.name}(
+    p_token bigint, p_ids bigint[], p_wait boolean DEFAULT true)
+RETURNS TABLE (queue_id bigint, verdict text, kind text, tries integer, max_retries integer, input jsonb)
+LANGUAGE plpgsql {HEADER} {LOCK_TIMEOUT} AS $rowmill$
+#variable_conflict use_column
+DECLARE
+    v_now        timestamptz := clock_timestamp();
+    v_keys       {key_type}[];
+    v_mine       bigint[];
+    rowmill_keys {key_type}[];{parent_variables(target)}
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    v_keys := ARRAY(SELECT q.row_key::{key_type} FROM rowmill.queue q
+                     WHERE q.id = ANY (p_ids) AND q.token = p_token AND q.state = 'claimed');
+    rowmill_keys := ARRAY(SELECT t.{key} FROM {table} t
+                           WHERE t.{key} = ANY (v_keys) AND {status_of(target, "t")} IN {unfinished(target)}
+                             FOR NO KEY UPDATE SKIP LOCKED);{lock_parents(target, "rowmill_keys")}
+    -- A reset or cancel needs the source row, which we hold; a rescue doesn't, so look again.
+    SELECT array_agg(m.id), array_agg(m.row_key::{key_type}) INTO v_mine, rowmill_keys FROM (
+        SELECT q.id, q.row_key FROM rowmill.queue q
+         WHERE q.id = ANY (p_ids) AND q.token = p_token AND q.state = 'claimed'
+           AND q.row_key = ANY (rowmill_keys::text[])
+           FOR NO KEY UPDATE SKIP LOCKED) m;
+    v_mine := coalesce(v_mine, '{{}}');
+    rowmill_keys := coalesce(rowmill_keys, '{{}}');
+
+    UPDATE {table} t SET {", ".join(_started(target))}
+     WHERE t.{key} = ANY (rowmill_keys);{embed(target, "start")}{embed(target, "follow")}
+
+    RETURN QUERY
+        WITH gone AS (
+            DELETE FROM rowmill.queue q
+             WHERE q.id = ANY (p_ids) AND q.token = p_token AND q.id <> ALL (v_mine)
+               AND NOT EXISTS (SELECT FROM {table} t WHERE t.{key} = q.row_key::{key_type}
+                                  AND {status_of(target, "t")} IN {unfinished(target)})
+            RETURNING q.id
+        ), busy AS (
+            UPDATE rowmill.queue q SET state = 'scheduled', ready_at = v_now + interval '0.5 s',
+                   token = NULL, worker = NULL, claimed_at = NULL, note = 'its row was locked'
+             WHERE q.id = ANY (p_ids) AND q.token = p_token AND q.id <> ALL (v_mine)
+               AND EXISTS (SELECT FROM {table} t WHERE t.{key} = q.row_key::{key_type}
+                              AND {status_of(target, "t")} IN {unfinished(target)})
+            RETURNING q.id
+        )
+        SELECT g.id, 'gone', NULL::text, 0, 0, NULL::jsonb FROM gone g
+        UNION ALL SELECT b.id, 'busy', NULL, 0, 0, NULL FROM busy b;
+    RETURN QUERY
+        SELECT q.id, 'run'::text, coalesce({kind}, 'unknown')::text, ({tries})::integer,
+               ({most})::integer, {given}
+          FROM {table} t
+          JOIN rowmill.queue q ON q.row_key = t.{key}::text AND q.id = ANY (v_mine)
+          {" ".join(kind_joins)}
+          {has_input}
+         WHERE t.{key} = ANY (rowmill_keys)
+         ORDER BY q.rank DESC, q.id;
+END $rowmill$"""
+
+
+def _started(target: Target) -> list[str]:
+    source = target.source
+    running = (
+        f"{ident(source.status.column)} = {status_value(target, source.status.running)}"
+    )
+    return [running, *_attempt(target), *assignments(target, "start")]
+
+
+def _attempt(target: Target) -> list[str]:
+    """Tables that count attempts count one at each start; those that count retries, at a failure."""
+    tries = target.source.tries
+    if tries is None or tries.counts == "retries":
+        return []
+    column, most = f"t.{ident(tries.column)}", f"t.{ident(tries.max)}"
+    return [
+        f"{ident(tries.column)} = least(coalesce({column}, 0) + 1, "
+        f"greatest(coalesce({most}, {tries.default_max + 1}), coalesce({column}, 0)))"
+    ]

@@ -1,0 +1,226 @@
+"""The journal of paid calls: group commits over the store, bound to one claim at a time.
+
+Entries that are asked for while a commit is under way go together in the next one; an idle worker
+commits at once. Every caller returns after its own commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Generic, TypeVar
+
+from jobs.contract import Failure
+from jobs.providers.journal import LostClaim, State, Submission
+from worker.store import LockTimeout, Refused, Store, Unavailable
+
+E = TypeVar("E")
+R = TypeVar("R")
+BATCH = 200
+PAUSE = 0.02
+
+
+def boottime() -> float:
+    """Seconds that also count while the machine sleeps: a lease does."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class GroupCommit(Generic[E, R]):
+    """Runs `write` on everything asked for since the last write; one write at a time."""
+
+    def __init__(self, write: Callable[[list[E]], Any]) -> None:
+        self._write = write
+        self._waiting: list[tuple[E, asyncio.Future[R]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def ask(self, entry: E) -> R:
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((entry, future))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._drain())
+        # A cancelled job must not tear a commit that others share; its own entry still happens.
+        return await asyncio.shield(future)
+
+    async def _drain(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+            await self._commit(batch)
+
+    async def _commit(self, batch: list[tuple[E, asyncio.Future[R]]]) -> None:
+        try:
+            results = await self._write([entry for entry, _ in batch])
+        except Refused as error:
+            if len(batch) == 1:
+                _fail(batch[0][1], error)
+                return
+            middle = len(batch) // 2
+            await self._commit(batch[:middle])
+            await self._commit(batch[middle:])
+        except BaseException as error:
+            for _, future in batch:
+                _fail(future, error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # seen: nobody may be waiting any more
+
+
+@dataclass(slots=True)
+class Lease:
+    """When this incarnation's heartbeat was last acknowledged, and how long that is good for."""
+
+    seconds: float
+    acknowledged: float = field(default_factory=boottime)
+
+    def young(self) -> bool:
+        """Money may be sent only within half a lease: a rescue needs a whole one."""
+        return boottime() - self.acknowledged <= self.seconds / 2
+
+
+class Ledger:
+    def __init__(self, store: Store, lease: Lease) -> None:
+        self._store = store
+        self.lease = lease
+        self._intents: GroupCommit[dict[str, Any], dict[str, Any]] = GroupCommit(store.intend)
+        self._entries: GroupCommit[dict[str, Any], bool] = GroupCommit(self._journal)
+
+    async def _journal(self, entries: list[dict[str, Any]]) -> list[bool]:
+        taken = await self._store.journal(entries)
+        return [entry["id"] in taken for entry in entries]
+
+    async def intend(self, intent: dict[str, Any]) -> dict[str, Any]:
+        while True:
+            row = await self._intents.ask(intent)
+            if row["verdict"] != "busy":
+                return row
+            await asyncio.sleep(PAUSE)
+
+    async def write(self, **entry: Any) -> bool:
+        """Record what happened at a provider. Repeats until it is committed: it must not be lost."""
+        while True:
+            try:
+                return await self._entries.ask(entry)
+            except LockTimeout:
+                continue
+            except Unavailable:
+                await asyncio.sleep(0.2)
+
+    async def known(self, provider: str, account: str, ids: Sequence[str]) -> set[str]:
+        return await self._store.known(provider, account, ids)
+
+
+class ClaimJournal:
+    """One claim's view of the ledger: the `Journal` a runner works with."""
+
+    def __init__(self, ledger: Ledger, *, queue_id: int, token: int, worker: int) -> None:
+        self._ledger = ledger
+        self._queue_id = queue_id
+        self._token = token
+        self._worker = worker
+        self.spent = Decimal(0)
+        """What calls of this claim cost, whatever became of them."""
+        self.open: dict[int, Submission] = {}
+        """Submissions the provider may still be working on."""
+        self.external_id: str | None = None
+        """The latest task a provider accepted; written to the row for others to see."""
+
+    async def intend(
+        self, step: str, *, provider: str, account: str, model: str, estimate_cents: Decimal
+    ) -> Submission:
+        row = await self._ledger.intend(
+            {
+                "queue_id": self._queue_id,
+                "token": self._token,
+                "worker": self._worker,
+                "step": step,
+                "provider": provider,
+                "account": account,
+                "model": model,
+                "estimate_cents": estimate_cents,
+            }
+        )
+        if row["verdict"] == "lost":
+            raise LostClaim(f"the claim on queue row {self._queue_id} is gone")
+        submission = submission_of(row, fresh=row["verdict"] == "fresh")
+        if submission.state is not State.FINISHED:
+            self.open[submission.id] = submission
+        return submission
+
+    def may_pay(self) -> bool:
+        return self._ledger.lease.young()
+
+    async def accepted(
+        self, submission: int, *, ref: Mapping[str, Any], external_id: str
+    ) -> bool:
+        self.external_id = external_id
+        try:
+            return await self._ledger.write(
+                id=submission, state="accepted", ref=ref, external_id=external_id
+            )
+        except Refused as error:
+            if error.sqlstate == "23505":
+                return False
+            raise
+
+    async def unknown(self, submission: int, failure: Failure) -> None:
+        await self._ledger.write(id=submission, state="unknown", error=failure.message)
+
+    async def finished(
+        self, submission: int, *, result: Mapping[str, Any], cost_cents: Decimal
+    ) -> None:
+        self._ended(submission, cost_cents)
+        await self._ledger.write(
+            id=submission, state="finished", result=result, cost_cents=cost_cents
+        )
+
+    async def failed(self, submission: int, failure: Failure, *, cost_cents: Decimal) -> None:
+        self._ended(submission, cost_cents)
+        await self._ledger.write(
+            id=submission, state="failed", error=failure.message, cost_cents=cost_cents
+        )
+
+    async def cancelled(self, submission: int, *, cost_cents: Decimal) -> None:
+        self._ended(submission, cost_cents)
+        await self._ledger.write(id=submission, state="cancelled", cost_cents=cost_cents)
+
+    async def written_off(self, submission: int, reason: str) -> None:
+        self.open.pop(submission, None)
+        await self._ledger.write(id=submission, state="written_off", error=reason)
+
+    async def known(self, provider: str, account: str, external_ids: Sequence[str]) -> set[str]:
+        return await self._ledger.known(provider, account, external_ids)
+
+    def _ended(self, submission: int, cost_cents: Decimal) -> None:
+        self.open.pop(submission, None)
+        self.spent += cost_cents
+
+
+def submission_of(row: Mapping[str, Any], *, fresh: bool) -> Submission:
+    """A row of rowmill.submissions as the runner sees it."""
+    intended: datetime = row["intended_at"]
+    return Submission(
+        id=row["id"],
+        state=State(row["state"]),
+        provider=row["provider"],
+        account=row["account"],
+        model=row["model"],
+        estimate_cents=row["estimate_cents"],
+        cost_cents=row["cost_cents"],
+        ref=row["ref"],
+        result=row["result"],
+        age_seconds=row["age_seconds"],
+        intended_at=intended,
+        fresh=fresh,
+    )

@@ -1,0 +1,125 @@
+"""What has to happen now and then, on some worker: each chore is safe to run twice, or everywhere.
+
+    rescue       claims of workers that stopped go back to the queue
+    limits       the platform's own settings become gates
+    sources      newly attached tables, kinds that became possible
+    partitions   made ahead of time
+    sweep        ready rows that missed their trigger
+    orphans      accepted paid tasks whose job is over: what they cost is learnt and recorded
+    clean_up     old statistics and workers
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from jobs.providers.runner import Runner
+from worker.ledger import ClaimJournal, Ledger, submission_of
+from worker.maps import Platform
+from worker.store import Store, StoreError, upkeep
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Chore:
+    name: str
+    every: float
+    work: Callable[[], Awaitable[None]]
+    due: float = 0.0
+
+
+class Maintenance:
+    def __init__(
+        self,
+        store: Store,
+        runner: Runner,
+        ledger: Ledger,
+        *,
+        worker: Callable[[], int],
+        platforms: Callable[[], list[Platform]],
+        reload: Callable[[], Awaitable[None]],
+        lease: float,
+        sweep_seconds: float,
+    ) -> None:
+        self._store = store
+        self._runner = runner
+        self._ledger = ledger
+        self._worker = worker
+        self._platforms = platforms
+        self._lease = lease
+        self._chores = [
+            Chore("limits", 2.0, self.limits),
+            Chore("rescue", lease / 4, self.rescue),
+            Chore("sources", 5.0, reload),
+            Chore("partitions", 3600.0, self.make_partitions),
+            Chore("sweep", sweep_seconds, self.sweep),
+            Chore("triggers", 30.0, self.triggers),
+            Chore("orphans", max(2.0, lease / 2), self.orphans),
+            Chore("clean_up", 3600.0, self.clean_up),
+        ]
+
+    async def run(self) -> None:
+        while True:
+            await self.run_once()
+            next_due = min(chore.due for chore in self._chores)
+            await asyncio.sleep(max(0.05, next_due - time.monotonic()))
+
+    async def run_once(self) -> None:
+        """Do the chores that are due. One that fails is tried again at its next turn."""
+        for chore in self._chores:
+            if time.monotonic() < chore.due:
+                continue
+            # Spread out, so that a fleet doesn't do the same thing at the same moment.
+            chore.due = time.monotonic() + chore.every * random.uniform(0.8, 1.2)  # noqa: S311
+            try:
+                await chore.work()
+            except StoreError as error:
+                log.warning("chore.failed", chore=chore.name, error=str(error))
+
+    async def rescue(self) -> None:
+        count = await self._store.rescue(self._worker())
+        if count:
+            log.warning("claims.rescued", count=count)
+
+    async def limits(self) -> None:
+        for platform in self._platforms():
+            await upkeep.apply_limits(self._store, platform)
+
+    async def make_partitions(self) -> None:
+        for platform in self._platforms():
+            await upkeep.make_partitions(self._store, platform)
+
+    async def sweep(self) -> None:
+        for platform in self._platforms():
+            await upkeep.refresh_unserved(self._store, platform)
+            for source in platform.map.sources:
+                found = await self._store.sweep(source.name)
+                if found:
+                    log.warning("sweep.found", source=source.name, rows=found)
+
+    async def triggers(self) -> None:
+        for missing in await upkeep.missing_triggers(self._store):
+            log.error("triggers.missing", table=missing, fix="rowmill attach PLATFORM")
+
+    async def orphans(self) -> None:
+        """One look at each; what isn't over yet is looked at again next time."""
+        for row in await upkeep.orphans(self._store, self._lease):
+            try:
+                await self._finish(row)
+            except Exception:  # one provider's trouble must not stop the other chores
+                log.exception("orphan.failed", submission=row["id"], provider=row["provider"])
+
+    async def _finish(self, row: Mapping[str, Any]) -> None:
+        journal = ClaimJournal(self._ledger, queue_id=0, token=0, worker=self._worker())
+        await self._runner.settle_orphan(journal, submission_of(row, fresh=False))
+
+    async def clean_up(self) -> None:
+        await upkeep.clean_up(self._store)

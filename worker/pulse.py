@@ -1,0 +1,173 @@
+"""Every two seconds, one worker's sign of life: heartbeat, progress of all its jobs, statistics.
+
+The heartbeat's answer says which claims are still ours. A job whose claim is gone is stopped; a
+claim we know nothing of (its answer was lost with a connection) is handed back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from worker.executor import Running
+from worker.ledger import Lease, boottime
+from worker.store import Pulse, Store, StoreError, Unavailable
+from worker.transitions import Settlement
+
+log = structlog.get_logger()
+BUCKETS = 32
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened in one lane since the last pulse; times in powers of two milliseconds."""
+
+    started: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    retried: int = 0
+    yielded: int = 0
+    waits: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+    runs: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+
+
+_COUNTS = {"succeed": "succeeded", "fail": "failed", "retry": "retried", "yield": "yielded"}
+
+
+class Statistics:
+    def __init__(self) -> None:
+        self._lanes: dict[tuple[str, str], Tally] = defaultdict(Tally)
+
+    def started(self, running: Running) -> None:
+        tally = self._lanes[running.attempt.source, running.attempt.lane]
+        tally.started += 1
+        tally.waits[_bucket(running.waited_ms)] += 1
+
+    def settled(self, settlement: Settlement) -> None:
+        tally = self._lanes[settlement.source, settlement.lane]
+        name = _COUNTS.get(settlement.verb)
+        if name:
+            setattr(tally, name, getattr(tally, name) + 1)
+        if settlement.verb == "succeed":
+            tally.runs[_bucket(settlement.duration_ms)] += 1
+
+    def take(self, worker: int) -> list[dict[str, Any]]:
+        taken, self._lanes = self._lanes, defaultdict(Tally)
+        return [
+            {
+                "worker": worker,
+                "source": source,
+                "lane": lane,
+                **{name: getattr(tally, name) for name in Tally.__dataclass_fields__},
+            }
+            for (source, lane), tally in taken.items()
+        ]
+
+
+def _bucket(milliseconds: int) -> int:
+    return min(BUCKETS - 1, max(0, milliseconds).bit_length())
+
+
+class PulseLoop:
+    def __init__(
+        self,
+        store: Store,
+        lease: Lease,
+        *,
+        worker: Callable[[], int],
+        jobs: Callable[[], Iterable[Running]],
+        holds: Callable[[int, int], bool],
+        draining: Callable[[], bool],
+        given_up: Callable[[], Any],
+        seconds: float,
+    ) -> None:
+        self._store = store
+        self._lease = lease
+        self._worker = worker
+        self._jobs = jobs
+        self._holds = holds
+        self._draining = draining
+        self._given_up = given_up
+        self._seconds = seconds
+        self._strangers: dict[int, int] = {}
+        self._written: dict[tuple[int, int], tuple[float, str | None]] = {}
+        self.statistics = Statistics()
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.run_once()
+            except StoreError as error:
+                log.warning("pulse.failed", error=str(error))
+            await asyncio.sleep(self._seconds)
+
+    async def run_once(self) -> None:
+        asked, asked_monotonic = boottime(), time.monotonic()
+        jobs = list(self._jobs())
+        pulse = await self._store.heartbeat(
+            self._worker(), running=len(jobs), draining=self._draining()
+        )
+        if not pulse.alive:
+            log.error("worker.given_up", worker=self._worker())
+            await self._given_up()
+            return
+        # The lease counts from before the question was sent, not from the answer.
+        self._lease.acknowledged = asked
+        self._stop_lost(jobs, pulse, asked_monotonic)
+        await self._hand_back_strangers(pulse)
+        await self._write_progress(jobs)
+        await self._write_statistics()
+
+    def _stop_lost(self, jobs: list[Running], pulse: Pulse, asked: float) -> None:
+        for job in jobs:
+            held = pulse.claims.get(job.attempt.queue_id) == job.attempt.token
+            if not held and job.claimed_at < asked:
+                job.stop(lost=True)
+
+    async def _hand_back_strangers(self, pulse: Pulse) -> None:
+        strangers = {
+            queue_id: token
+            for queue_id, token in pulse.claims.items()
+            if not self._holds(queue_id, token)
+        }
+        # Seen twice: once may be a claim whose answer is still on its way to the consumer.
+        stale = {q: t for q, t in strangers.items() if self._strangers.get(q) == t}
+        self._strangers = strangers
+        if stale:
+            log.warning("claims.handed_back", count=len(stale))
+            await self._store.hand_back(list(stale), list(stale.values()))
+
+    async def _write_progress(self, jobs: list[Running]) -> None:
+        by_source: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        written: dict[tuple[int, int], tuple[float, str | None]] = {}
+        for job in jobs:
+            claim = (job.attempt.queue_id, job.attempt.token)
+            now = (job.percent, job.journal.external_id)
+            written[claim] = now
+            if now != self._written.get(claim, (0.0, None)):
+                by_source[job.attempt.source].append(
+                    {
+                        "queue_id": claim[0],
+                        "token": claim[1],
+                        "key": job.attempt.key,
+                        "progress": min(99, int(job.percent)),
+                        "external_id": job.journal.external_id,
+                    }
+                )
+        for source, entries in by_source.items():
+            await self._store.progress(source, entries)
+        self._written = written
+
+    async def _write_statistics(self) -> None:
+        rows = self.statistics.take(self._worker())
+        if rows:
+            try:
+                await self._store.add_pulses(rows)
+            except Unavailable:
+                log.warning("statistics.dropped", rows=len(rows))

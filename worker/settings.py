@@ -1,0 +1,110 @@
+"""Every setting of a worker, from `ROWMILL_*` environment variables (or a .env file)."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from jobs.providers.registry import ProviderSettings
+
+Words = Annotated[tuple[str, ...], NoDecode]
+"""Comma-separated in the environment."""
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="ROWMILL_",
+        env_nested_delimiter="__",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+    )
+
+    database_url: str | None = Field(default=None, description="The Postgres that holds the jobs.")
+    redis_url: str | None = Field(
+        default=None, description="Redis for arq messages, shared rate limits and finer progress."
+    )
+
+    lanes: Words = Field(
+        default=(), description="Serve only these lanes; empty serves every lane it can."
+    )
+    handlers: Words = Field(
+        default=(), description="Python modules with your own job kinds, comma-separated."
+    )
+    worker_name: str | None = Field(
+        default=None, description="How this worker is called in `status`; default host:pid."
+    )
+    slots: int = Field(default=100, ge=1, description="Jobs that run at the same time.")
+    claim_batch: int = Field(default=200, ge=1, le=1000, description="Rows per claim, at most.")
+    settle_batch: int = Field(default=200, ge=1, le=1000, description="Rows per settling commit.")
+    poll_seconds: float = Field(
+        default=0.5, gt=0, le=1, description="How often an idle worker looks for work unasked."
+    )
+    lease_seconds: float = Field(
+        default=30.0, ge=2, description="Silence after which a worker is given up for dead."
+    )
+    pulse_seconds: float = Field(
+        default=2.0, gt=0, description="How often heartbeat and progress are written."
+    )
+    grace_seconds: float = Field(
+        default=30.0, ge=0, description="How long a draining worker waits for running jobs."
+    )
+    max_yields: int = Field(
+        default=100, ge=1, description="Returns that cost no try before a job is held."
+    )
+    sweep_seconds: float = Field(
+        default=60.0, gt=0, description="How often rows that missed their trigger are looked for."
+    )
+
+    resubmit_up_to_cents: Decimal = Field(
+        default=Decimal(1),
+        ge=0,
+        description="A paid call whose fate can't be learnt is sent again only up to this estimate.",
+    )
+    providers: dict[str, ProviderSettings] = Field(
+        default={}, description="Per provider: ROWMILL_PROVIDERS__OPENAI__API_KEY and so on."
+    )
+    storage_url: str = Field(
+        default="file://" + str(Path.cwd() / ".rowmill" / "outputs"),
+        description="Where outputs are kept: s3://, gs://, az://, file:///, memory://.",
+    )
+    public_base_url: str | None = Field(
+        default=None, description="What storage keys are appended to in file URLs."
+    )
+    max_output_bytes: int = Field(
+        default=2 * 1024**3, gt=0, description="The largest output that is downloaded."
+    )
+    allow_private_hosts: Words = Field(
+        default=(),
+        description="Private hosts that downloads and webhooks may reach, such as 127.0.0.1.",
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="auto: console in a terminal, JSON elsewhere."
+    )
+
+    @field_validator("lanes", "handlers", "allow_private_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(word.strip() for word in value.split(",") if word.strip())
+        return value
+
+
+class NoDatabase(Exception):
+    def __init__(self) -> None:
+        super().__init__(
+            "ROWMILL_DATABASE_URL is not set: give it the Postgres that holds your job tables "
+            "(postgresql://user@host/db), or try `rowmill demo`"
+        )
+
+
+def database_url(settings: Settings) -> str:
+    if not settings.database_url:
+        raise NoDatabase
+    return settings.database_url

@@ -1,0 +1,162 @@
+"""Group commit: settlements of finished jobs, written per source in batches.
+
+A slot and a claim end when the commit is acknowledged, not before. A batch the data spoils is
+bisected until the bad row stands alone; a batch the database couldn't take is repeated as it is; a
+row someone holds comes again a moment later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from worker import transitions
+from worker.store import (
+    LockTimeout,
+    MissingPartition,
+    Refused,
+    Store,
+    StoreError,
+    Unavailable,
+    to_json,
+)
+from worker.transitions import Settlement
+
+log = structlog.get_logger()
+
+Settled = Callable[[Settlement, str], None]
+BUSY_PAUSE = 0.05
+OUTAGE_PAUSE = 0.5
+
+
+class Settler:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        batch: int,
+        settled: Settled,
+        make_partitions: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._batch = batch
+        self._settled = settled
+        self._make_partitions = make_partitions
+        self._waiting: dict[str, deque[Settlement]] = defaultdict(deque)
+        self._delayed = 0
+        self._bell = asyncio.Event()
+
+    def put(self, settlement: Settlement) -> None:
+        self._waiting[settlement.source].append(settlement)
+        self._bell.set()
+
+    @property
+    def pending(self) -> int:
+        """Settlements not yet acknowledged and not in a statement right now."""
+        return self._delayed + sum(len(queue) for queue in self._waiting.values())
+
+    async def run(self) -> None:
+        while True:
+            await self._bell.wait()
+            try:
+                await self.run_once()
+            except Unavailable as error:
+                log.warning("settle.unavailable", error=str(error), pending=self.pending)
+                await asyncio.sleep(OUTAGE_PAUSE)
+
+    async def run_once(self) -> int:
+        """Settle one batch per source; returns how many rows were acknowledged."""
+        self._bell.clear()
+        done = 0
+        for source in [s for s, queue in self._waiting.items() if queue]:
+            queue = self._waiting[source]
+            batch = [queue.popleft() for _ in range(min(self._batch, len(queue)))]
+            try:
+                done += await self._settle(source, batch)
+            except BaseException:
+                self._again(batch)
+                raise
+        if any(self._waiting.values()):
+            self._bell.set()
+        return done
+
+    def _again(self, batch: list[Settlement]) -> None:
+        """Back to the front, unless a part of the batch was acknowledged meanwhile."""
+        if batch:
+            self._waiting[batch[0].source].extendleft(reversed(batch))
+            self._bell.set()
+
+    async def _settle(self, source: str, batch: list[Settlement]) -> int:
+        """Settles in place: rows leave `batch` as they are acknowledged, so a repeat has the rest."""
+        try:
+            verdicts = await self._write(source, batch)
+        except MissingPartition as error:
+            return await self._mend_partition(source, batch, error)
+        except Refused as error:
+            return await self._bisect(source, batch, error)
+        return self._acknowledge(source, batch, verdicts)
+
+    async def _write(self, source: str, batch: list[Settlement]) -> dict[int, str]:
+        rows = to_json([s.row() for s in batch])
+        try:
+            return await self._store.settle(source, rows)
+        except LockTimeout:
+            # Someone sits on a shared parent: settle the others, come back for these.
+            return await self._store.settle(source, rows, wait=False)
+
+    def _acknowledge(
+        self, source: str, batch: list[Settlement], verdicts: dict[int, str]
+    ) -> int:
+        busy = [s for s in batch if verdicts.get(s.queue_id, "lost") == "busy"]
+        for settlement in batch:
+            verdict = verdicts.get(settlement.queue_id, "lost")
+            if verdict != "busy":
+                self._settled(settlement, verdict)
+        done = len(batch) - len(busy)
+        batch.clear()
+        self._later(BUSY_PAUSE, busy)
+        return done
+
+    def _later(self, seconds: float, settlements: list[Settlement]) -> None:
+        if settlements:
+            self._delayed += len(settlements)
+            asyncio.get_running_loop().call_later(seconds, self._return, settlements)
+
+    def _return(self, settlements: list[Settlement]) -> None:
+        self._delayed -= len(settlements)
+        self._again(settlements)
+
+    async def _bisect(self, source: str, batch: list[Settlement], error: StoreError) -> int:
+        if len(batch) == 1:
+            (bad,) = batch
+            log.error("settle.refused", source=source, key=bad.key, verb=bad.verb, error=str(error))
+            if bad.error_code == "refused":
+                # Even the plain hold was refused: the row itself can't be written. Keep the
+                # claim and try again later rather than lose what is known.
+                batch.clear()
+                self._later(OUTAGE_PAUSE, [bad])
+                return 0
+            batch[:] = [transitions.refused(bad, str(error))]
+            return await self._settle(source, batch)
+        middle = len(batch) // 2
+        left, right = batch[:middle], batch[middle:]
+        try:
+            done = await self._settle(source, left)
+            return done + await self._settle(source, right)
+        finally:
+            batch[:] = [*left, *right]
+
+    async def _mend_partition(
+        self, source: str, batch: list[Settlement], error: StoreError
+    ) -> int:
+        """Make the month's partition and repeat; one that is still missing is the data's fault."""
+        log.warning("settle.partition_missing", source=source, error=str(error))
+        try:
+            await self._make_partitions()
+            verdicts = await self._write(source, batch)
+        except (MissingPartition, Refused) as still:
+            return await self._bisect(source, batch, still)
+        return self._acknowledge(source, batch, verdicts)

@@ -1,0 +1,72 @@
+"""What can go wrong between us and Postgres, in the words the rest of the worker acts on.
+
+    StoreError
+     ├── Unavailable        connection lost, server starting, deadlock, serialization: repeat as is
+     │    └── LockTimeout   someone holds a row for long: repeat without waiting
+     ├── DeadWorker         this incarnation was given up: register anew
+     ├── MissingPartition   a month has no partition yet: make it, repeat
+     └── Refused            the data is at fault: bisect, so that one bad row fails alone
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+
+
+class StoreError(Exception):
+    def __init__(self, message: str, sqlstate: str = "") -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+class Unavailable(StoreError):
+    pass
+
+
+class LockTimeout(Unavailable):
+    pass
+
+
+class DeadWorker(StoreError):
+    pass
+
+
+class MissingPartition(StoreError):
+    pass
+
+
+class Refused(StoreError):
+    pass
+
+
+_REPEAT_CLASSES = ("08", "40", "53", "57", "58")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn asyncpg's errors into ours."""
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        raise _translate(error) from error
+    except (asyncpg.InterfaceError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+        raise Unavailable(f"{type(error).__name__}: {error}") from error
+
+
+def _translate(error: asyncpg.PostgresError) -> StoreError:
+    state = error.sqlstate or ""
+    message = str(error)
+    if state == "55P03":
+        return LockTimeout(message, state)
+    if state.startswith(_REPEAT_CLASSES):
+        return Unavailable(message, state)
+    if state == "RM001":
+        return DeadWorker(message, state)
+    # A row no partition takes is a check_violation without a constraint.
+    if state == "23514" and not getattr(error, "constraint_name", None):
+        return MissingPartition(message, state)
+    return Refused(message, state)

@@ -1,0 +1,295 @@
+"""The statements of the hot path: one method, one round trip. Holds no policy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from worker.store.errors import translated
+from worker.store.pool import Pool, open_pool
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    id: int
+    name: str
+    platform: str
+    relation: str
+    definition: dict[str, Any]
+    unserved: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A (lane, source, rank) that has ready rows, and the ready time to look from."""
+
+    lane: str
+    source: int
+    rank: int
+    ready_from: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A queue row that is ours, as claim() returned it."""
+
+    queue_id: int
+    token: int
+    source: int
+    key: str
+    lane: str
+    rank: int
+    run: int
+    yields: int
+    tenant: str | None
+    ready_at: datetime
+    waited_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    queue_id: int
+    verdict: str  # run | busy | gone
+    kind: str
+    tries: int
+    max_retries: int
+    input: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    alive: bool
+    claims: dict[int, int]
+    """Queue id → token of everything that is still ours."""
+
+
+def to_json(value: Any) -> str:
+    return json.dumps(value, default=_plain, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return str(value)  # a JSON string casts to numeric exactly; a float would not
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, tuple | frozenset):
+        return list(value)
+    return str(value)
+
+
+class Store:
+    def __init__(self, pool: Pool, *, pooled: bool, dsn: str) -> None:
+        self._pool = pool
+        self.pooled = pooled
+        self.dsn = dsn
+
+    @classmethod
+    async def open(cls, dsn: str, size: int = 8) -> Store:
+        pool, pooled = await open_pool(dsn, size)
+        return cls(pool, pooled=pooled, dsn=dsn)
+
+    async def close(self) -> None:
+        self._pool.terminate()
+
+    async def fetch(self, sql: str, *args: Any) -> list[Any]:
+        with translated():
+            return list(await self._pool.fetch(sql, *args))
+
+    async def value(self, sql: str, *args: Any) -> Any:
+        with translated():
+            return await self._pool.fetchval(sql, *args)
+
+    # ------------------------------------------------------------------ workers
+
+    async def register(
+        self,
+        worker: int,
+        *,
+        name: str,
+        version: str,
+        lanes: Sequence[str],
+        slots: int,
+        lease: float,
+    ) -> None:
+        await self.value(
+            "SELECT rowmill.register($1, $2, $3, $4, $5, $6)",
+            worker,
+            name,
+            version,
+            list(lanes),
+            slots,
+            lease,
+        )
+
+    async def heartbeat(self, worker: int, *, running: int, draining: bool) -> Pulse:
+        (row,) = await self.fetch(
+            "SELECT alive, queue_ids, tokens FROM rowmill.heartbeat($1, $2, $3)",
+            worker,
+            running,
+            draining,
+        )
+        claims = dict(zip(row["queue_ids"] or (), row["tokens"] or (), strict=True))
+        return Pulse(row["alive"], claims)
+
+    async def rescue(self, worker: int) -> int:
+        return int(await self.value("SELECT rowmill.rescue($1)", worker))
+
+    async def retire(self, worker: int) -> int:
+        return int(await self.value("SELECT rowmill.retire($1)", worker))
+
+    async def hand_back(self, queue_ids: Sequence[int], tokens: Sequence[int]) -> None:
+        """Claims that exist in the database alone: their answer never reached us."""
+        await self.value(
+            "UPDATE rowmill.queue q SET state = 'ready', token = NULL, worker = NULL, "
+            "claimed_at = NULL FROM unnest($1::bigint[], $2::bigint[]) AS c (id, token) "
+            "WHERE q.id = ANY ($1) AND q.id = c.id AND q.token = c.token",
+            list(queue_ids),
+            list(tokens),
+        )
+
+    async def set_lanes(self, worker: int, lanes: Sequence[str]) -> None:
+        await self.value(
+            "UPDATE rowmill.workers SET lanes = $2 WHERE id = $1 AND lanes <> $2", worker, list(lanes)
+        )
+
+    # ------------------------------------------------------------------ the queue
+
+    async def scan(self, lanes: Sequence[str]) -> list[Head]:
+        rows = await self.fetch(
+            "SELECT lane, source, rank, ready_from FROM rowmill.scan($1)", list(lanes)
+        )
+        return [Head(r["lane"], r["source"], r["rank"], r["ready_from"]) for r in rows]
+
+    async def claim(
+        self,
+        worker: int,
+        token: int,
+        lanes: Sequence[str],
+        want: int,
+        heads: Sequence[Head] | None = None,
+    ) -> list[Claimed]:
+        rows = await self.fetch(
+            "SELECT * FROM rowmill.claim($1, $2, $3, $4, $5, $6, $7, $8)",
+            worker,
+            token,
+            list(lanes),
+            want,
+            None if heads is None else [h.lane for h in heads],
+            None if heads is None else [h.source for h in heads],
+            None if heads is None else [h.rank for h in heads],
+            None if heads is None else [h.ready_from for h in heads],
+        )
+        return [
+            Claimed(
+                queue_id=r["queue_id"],
+                token=token,
+                source=r["source"],
+                key=r["row_key"],
+                lane=r["lane"],
+                rank=r["rank"],
+                run=r["run"],
+                yields=r["yields"],
+                tenant=r["tenant"],
+                ready_at=r["ready_at"],
+                waited_ms=r["waited_ms"],
+            )
+            for r in rows
+        ]
+
+    async def start(
+        self, source: str, token: int, queue_ids: Sequence[int], *, wait: bool = True
+    ) -> list[Started]:
+        rows = await self.fetch(
+            f"SELECT * FROM rowmill.start_{source}($1, $2, $3)",  # noqa: S608 - a checked name
+            token,
+            list(queue_ids),
+            wait,
+        )
+        return [
+            Started(
+                queue_id=r["queue_id"],
+                verdict=r["verdict"],
+                kind=r["kind"] or "",
+                tries=r["tries"],
+                max_retries=r["max_retries"],
+                input=json.loads(r["input"]) if r["input"] else {},
+            )
+            for r in rows
+        ]
+
+    async def settle(self, source: str, results: str, *, wait: bool = True) -> dict[int, str]:
+        rows = await self.fetch(
+            f"SELECT queue_id, verdict FROM rowmill.settle_{source}($1, $2)",  # noqa: S608
+            results,
+            wait,
+        )
+        return {r["queue_id"]: r["verdict"] for r in rows}
+
+    async def progress(self, source: str, entries: Sequence[Mapping[str, Any]]) -> None:
+        await self.value(
+            f"SELECT rowmill.progress_{source}($1)",  # noqa: S608
+            to_json(list(entries)),
+        )
+
+    async def sweep(self, source: str, limit: int = 5000) -> int:
+        return int(await self.value(f"SELECT rowmill.sweep_{source}($1)", limit))  # noqa: S608
+
+    async def add_pulses(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        await self.value(
+            "INSERT INTO rowmill.pulses (worker, source, lane, started, succeeded, failed, retried,"
+            " yielded, waits, runs) SELECT worker, source, lane, started, succeeded, failed,"
+            " retried, yielded, waits, runs FROM jsonb_to_recordset($1::jsonb) AS r (worker bigint,"
+            " source text, lane text, started integer, succeeded integer, failed integer,"
+            " retried integer, yielded integer, waits integer[], runs integer[])",
+            to_json(list(rows)),
+        )
+
+    # ------------------------------------------------------------------ the ledger
+
+    async def intend(self, intents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        rows = await self.fetch("SELECT * FROM rowmill.intend($1)", to_json(list(intents)))
+        return [
+            {
+                **dict(r),
+                "ref": json.loads(r["ref"]) if r["ref"] else None,
+                "result": json.loads(r["result"]) if r["result"] else None,
+            }
+            for r in rows
+        ]
+
+    async def journal(self, entries: Sequence[Mapping[str, Any]]) -> set[int]:
+        rows = await self.fetch("SELECT id FROM rowmill.journal($1)", to_json(list(entries)))
+        return {r["id"] for r in rows}
+
+    async def known(self, provider: str, account: str, external_ids: Sequence[str]) -> set[str]:
+        rows = await self.fetch(
+            "SELECT external_id FROM rowmill.submissions "
+            "WHERE provider = $1 AND account = $2 AND external_id = ANY ($3)",
+            provider,
+            account,
+            list(external_ids),
+        )
+        return {r["external_id"] for r in rows}
+
+    # ------------------------------------------------------------------ sources
+
+    async def sources(self) -> list[SourceInfo]:
+        rows = await self.fetch(
+            "SELECT id, name, platform, relation, definition, unserved "
+            "FROM rowmill.sources ORDER BY id"
+        )
+        return [
+            SourceInfo(
+                r["id"],
+                r["name"],
+                r["platform"],
+                r["relation"],
+                json.loads(r["definition"]),
+                json.loads(r["unserved"]),
+            )
+            for r in rows
+        ]

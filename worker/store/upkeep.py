@@ -1,0 +1,117 @@
+"""Statements of maintenance: limits, partitions, unserved kinds, clean-up, open submissions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+from worker.maps import Partitions, Platform
+
+from worker.store.store import Store
+
+_MONTHS = """
+SELECT (date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => n))::date
+  FROM generate_series(0, $1::integer) n
+"""
+
+_OPEN = """
+SELECT u.id, u.state, u.provider, u.account, u.model, u.estimate_cents, u.cost_cents, u.ref,
+       u.result, extract(epoch FROM clock_timestamp() - u.intended_at)::double precision AS age_seconds,
+       u.intended_at, u.source, u.row_key, u.run, u.step
+  FROM rowmill.submissions u
+ WHERE u.state = 'accepted'
+   AND NOT EXISTS (SELECT FROM rowmill.queue q JOIN rowmill.sources s ON s.id = q.source
+                    WHERE s.name = u.source AND q.row_key = u.row_key AND q.run = u.run)
+   AND u.accepted_at < clock_timestamp() - make_interval(secs => $1)
+ ORDER BY u.accepted_at LIMIT $2
+"""
+
+
+async def apply_limits(store: Store, platform: Platform) -> None:
+    """Re-read the platform's own limits (limits.sql) into the gates; a bad value keeps the last."""
+    sql = platform.rules.get("limits")
+    if sql is None:
+        return
+    body = sql.strip().rstrip(";")
+    await store.value(
+        f"WITH wanted AS ({body}), gone AS ("  # noqa: S608 - the platform's own rule file
+        " UPDATE rowmill.lanes l SET platform_max_running = NULL"
+        "  WHERE l.platform_max_running IS NOT NULL AND l.source = ANY ($1)"
+        "    AND NOT EXISTS (SELECT FROM wanted w WHERE w.lane = l.lane AND w.source = l.source))"
+        " INSERT INTO rowmill.lanes AS l (lane, source, platform_max_running)"
+        " SELECT w.lane, w.source, w.max_running FROM wanted w"
+        " ON CONFLICT (lane, source) DO UPDATE SET platform_max_running = excluded.platform_max_running"
+        " WHERE l.platform_max_running IS DISTINCT FROM excluded.platform_max_running",
+        [source.name for source in platform.map.sources],
+    )
+
+
+async def make_partitions(store: Store, platform: Platform) -> None:
+    """This month's partitions and the coming ones; the platform's function makes what is missing."""
+    for partitions in platform.map.partitions:
+        for month in await _months(store, partitions.ahead):
+            await _make(store, partitions, month)
+
+
+async def _months(store: Store, ahead: int) -> list[date]:
+    return [row[0] for row in await store.fetch(_MONTHS, ahead)]
+
+
+async def _make(store: Store, partitions: Partitions, month: date) -> None:
+    argument = partitions.argument.replace("'", "''")
+    await store.value(
+        f"SELECT {partitions.function}('{argument}', $1::date)",  # noqa: S608 - checked names
+        month,
+    )
+
+
+async def refresh_unserved(store: Store, platform: Platform) -> dict[str, str]:
+    """Kinds that can't run on this database, with the reason; all sources of a platform."""
+    reasons: dict[str, str] = {}
+    for source in platform.map.sources:
+        missing = {}
+        for kind, table in source.requires.items():
+            if not await store.value("SELECT to_regclass($1) IS NOT NULL", table):
+                missing[kind] = f"table {table} does not exist here"
+        await store.value(
+            "UPDATE rowmill.sources SET unserved = $2 WHERE name = $1 AND unserved <> $2::jsonb",
+            source.name,
+            json.dumps(missing),
+        )
+        reasons |= missing
+    return reasons
+
+
+async def orphans(store: Store, older_than: float, limit: int = 50) -> list[Mapping[str, Any]]:
+    """Accepted submissions whose job is over or gone: what they cost is still to be learnt."""
+    rows = await store.fetch(_OPEN, older_than, limit)
+    return [{**dict(r), "ref": json.loads(r["ref"]) if r["ref"] else None, "result": None} for r in rows]
+
+
+async def row_status(store: Store, relation: str, key: str, status: str, row_key: str) -> str | None:
+    return await store.value(  # type: ignore[no-any-return]
+        f'SELECT "{status}"::text FROM {relation} WHERE "{key}"::text = $1',  # noqa: S608
+        row_key,
+    )
+
+
+async def missing_triggers(store: Store) -> list[str]:
+    """Attached tables that lack one of our triggers (dropped, or the table was made again)."""
+    rows = await store.fetch(
+        "SELECT s.name || ': ' || string_agg(e, ', ') AS missing FROM rowmill.sources s"
+        " CROSS JOIN unnest(ARRAY['enqueue', 'change', 'remove', 'empty']) e"
+        " WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = to_regclass(s.relation)"
+        "                     AND t.tgname = 'rowmill_' || e AND t.tgenabled <> 'D')"
+        " GROUP BY s.name"
+    )
+    return [row["missing"] for row in rows]
+
+
+async def clean_up(store: Store) -> None:
+    """Statistics live a day, stopped workers a week; failures and the ledger are kept."""
+    await store.value("DELETE FROM rowmill.pulses WHERE at < now() - interval '1 day'")
+    await store.value("DELETE FROM rowmill.workers WHERE stopped_at < now() - interval '7 days'")
+
+
