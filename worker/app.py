@@ -27,7 +27,7 @@ from jobs.providers.transport import AiohttpTransport
 from jobs.storage import open_storage
 from worker import __version__, transitions
 from worker.consumer import Consumer
-from worker.executor import Executor, Running, Services
+from worker.executor import Executor, PaidCalls, Running, Services
 from worker.ledger import ClaimJournal, Ledger, Lease, boottime
 from worker.maintenance import Maintenance
 from worker.maps import Platform, Source
@@ -50,7 +50,7 @@ class Worker:
         registry: kinds.Registry,
         providers: Mapping[str, Provider],
         client: httpx.AsyncClient,
-        runner: Runner,
+        runner: PaidCalls,
         policy: HostPolicy,
     ) -> None:
         self.settings = settings
@@ -71,7 +71,7 @@ class Worker:
         self.ledger = Ledger(store, self.lease)
         self._build(runner, policy)
 
-    def _build(self, runner: Runner, policy: HostPolicy) -> None:
+    def _build(self, runner: PaidCalls, policy: HostPolicy) -> None:
         settings, store = self.settings, self.store
         self.maintenance = Maintenance(
             store,
@@ -119,16 +119,22 @@ class Worker:
         )
 
     @classmethod
-    async def open(cls, settings: Settings) -> Worker:
+    async def open(
+        cls,
+        settings: Settings,
+        *,
+        registry: kinds.Registry | None = None,
+        runner: PaidCalls | None = None,
+    ) -> Worker:
         """Connect to everything a worker needs. Loads the job kinds first: they fail the fastest."""
-        registry = kinds.load(settings.handlers)
+        registry = registry or kinds.load(settings.handlers)
         store = await Store.open(database_url(settings))
         client = httpx.AsyncClient(transport=AiohttpTransport(limit=settings.slots + 50))
         policy = HostPolicy(settings.allow_private_hosts)
         storage = open_storage(settings.storage_url, settings.public_base_url)
         outputs = OutputStore(storage, client, policy, max_bytes=settings.max_output_bytes)
         providers = build_providers(settings.providers)
-        runner = Runner(
+        runner = runner or Runner(
             providers,
             client,
             outputs,

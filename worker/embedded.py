@@ -10,7 +10,7 @@ directory when run as root. What this does instead:
 - The server holds a lock on the directory for as long as it lives, so a second process joins the
   server that runs, and never one that is just going down.
 - As root, PostgreSQL refuses to start. It is then run as `postgres` or `nobody`, and what that user
-  couldn't reach is put below /var/tmp; nobody's permissions are widened.
+  couldn't reach is put below /var/tmp; no file's permissions are widened for it.
 """
 
 from __future__ import annotations

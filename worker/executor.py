@@ -16,8 +16,9 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
+import httpx
 import structlog
 
 from jobs.contract import (
@@ -31,10 +32,9 @@ from jobs.contract import (
     RetryLater,
     Task,
 )
-from jobs.network import post
+from jobs.network import HostPolicy, post
 from jobs.providers.errors import HeldForPerson, ProviderError
-from jobs.providers.journal import LostClaim
-from jobs.providers.runner import Runner
+from jobs.providers.journal import Journal, LostClaim, Submission
 from jobs.registry import Kind, Registry, RetryPolicy
 from worker import transitions
 from worker.ledger import ClaimJournal
@@ -95,13 +95,32 @@ class JobContext:
         return await asyncio.to_thread(work, *args)
 
 
+class PaidCalls(Protocol):
+    """The runner, as the worker sees it."""
+
+    async def call(
+        self,
+        journal: Journal,
+        job: Job,
+        step: str,
+        provider: str,
+        task: Task,
+        *,
+        progress: Callable[[float], None],
+    ) -> CallResult: ...
+
+    async def abandon(self, journal: Journal, submission: Submission) -> None: ...
+
+    async def settle_orphan(self, journal: Journal, submission: Submission) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What handlers reach through their context, shared by all jobs of a worker."""
 
-    runner: Runner
-    client: Any
-    policy: Any
+    runner: PaidCalls
+    client: httpx.AsyncClient
+    policy: HostPolicy
 
 
 class Executor:

@@ -20,7 +20,7 @@ from typing import Any
 
 import structlog
 
-from jobs.providers.runner import Runner
+from worker.executor import PaidCalls
 from worker.ledger import ClaimJournal, Ledger, submission_of
 from worker.maps import Platform
 from worker.store import Store, StoreError, upkeep
@@ -40,7 +40,7 @@ class Maintenance:
     def __init__(
         self,
         store: Store,
-        runner: Runner,
+        runner: PaidCalls,
         ledger: Ledger,
         *,
         worker: Callable[[], int],

@@ -110,12 +110,12 @@ class Settlement:
             "verb": self.verb,
             "try": self.try_,
             "delay": self.delay,
-            "error": clean(self.error),
+            "error": self.error,
             "error_kind": self.error_kind,
-            "error_code": clean(self.error_code),
+            "error_code": self.error_code,
             "media_id": self.media_id and str(self.media_id),
             "outputs": self.outputs,
-            "text": clean(self.text),
+            "text": self.text,
             "data": self.data,
             "metadata": self.metadata,
             "tokens": self.tokens,
@@ -127,9 +127,18 @@ class Settlement:
         }
 
 
-def clean(text: str | None) -> str | None:
-    """Postgres text can't hold NUL; nothing a provider says should cost a paid result."""
-    return text.replace("\x00", "") if text else text
+def clean(value: Any) -> Any:
+    """Without NUL and halves of surrogate pairs, anywhere in a JSON value: Postgres holds neither,
+    and nothing a provider says should cost a paid result."""
+    match value:
+        case str():
+            paired = value.replace("\x00", "").encode("utf-16-le", "surrogatepass")
+            return paired.decode("utf-16-le", "replace")
+        case Mapping():
+            return {clean(key): clean(item) for key, item in value.items()}
+        case list() | tuple():
+            return [clean(item) for item in value]
+    return value
 
 
 def outcome_of(failure: Failure) -> Outcome:
@@ -196,11 +205,14 @@ def refused(settlement: Settlement, message: str) -> Settlement:
         text=None,
         data={},
         metadata={},
+        tokens=None,
+        duration_ms=0,
     )
 
 
 def back_off(policy: RetryPolicy, tries: int, chance: float, asked: float | None) -> float:
-    delay = min(policy.cap, policy.base * policy.factor**tries)
+    # Tries are as many as a row's max_retries allows; a power of thousands overflows.
+    delay = min(policy.cap, policy.base * policy.factor ** min(tries, 64))
     return jittered(max(delay, asked or 0.0), policy.jitter, chance)
 
 

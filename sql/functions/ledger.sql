@@ -30,7 +30,7 @@ BEGIN
     v_mine := ARRAY(
         SELECT q.id FROM rowmill.queue q
          WHERE q.id = ANY (ARRAY(SELECT (i ->> 'queue_id')::bigint FROM jsonb_array_elements(p_intents) i))
-           AND q.state = 'claimed'
+           AND q.token IS NOT NULL
            FOR SHARE SKIP LOCKED);
     WITH want AS (
         SELECT i.* FROM jsonb_to_recordset(p_intents) AS i (
@@ -65,7 +65,7 @@ BEGIN
                u.ref, u.result, extract(epoch FROM clock_timestamp() - u.intended_at)::double precision,
                u.intended_at
           FROM want w
-          LEFT JOIN rowmill.queue q ON q.id = w.queue_id AND q.token = w.token AND q.state = 'claimed'
+          LEFT JOIN rowmill.queue q ON q.id = w.queue_id AND q.token = w.token
           LEFT JOIN rowmill.sources s ON s.id = q.source
           LEFT JOIN rowmill.submissions u
                  ON u.source = s.name AND u.row_key = q.row_key AND u.run = q.run AND u.step = w.step

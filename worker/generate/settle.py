@@ -36,6 +36,8 @@ DECLARE
     v_all        rowmill.result[];
     v_results    rowmill.result[];   -- the ones that are ours to write
     v_ids        bigint[];
+    v_tokens     bigint[];
+    v_locked     bigint[];
     v_keys       {key_type}[];
     v_mine       bigint[];
     v_verbs      text[];
@@ -47,15 +49,17 @@ BEGIN
     rowmill_keys := ARRAY(SELECT t.{key} FROM {table} t
                            WHERE t.{key} = ANY (v_keys) AND {status_of(target, "t")} IN {unfinished(target)}
                              FOR NO KEY UPDATE SKIP LOCKED);{lock_parents(target, "rowmill_keys")}
-    SELECT array_agg(m.id), array_agg(m.row_key::{key_type}), array_agg(m.r)
-      INTO v_mine, rowmill_keys, v_results FROM (
-        SELECT q.id, q.row_key, r FROM rowmill.queue q
-          JOIN unnest(v_all) r ON r.queue_id = q.id AND r.token = q.token
-         WHERE q.id = ANY (v_ids) AND q.state = 'claimed' AND q.row_key = ANY (rowmill_keys::text[])
-           FOR UPDATE OF q SKIP LOCKED) m;
-    v_mine := coalesce(v_mine, '{{}}');
-    rowmill_keys := coalesce(rowmill_keys, '{{}}');
-    v_results := coalesce(v_results, '{{}}');
+    -- By id alone, and the rest compared by hashing: planned for a few rows, a join here would
+    -- compare every row with every result.
+    v_ids := ARRAY(SELECT c.id FROM unnest(v_ids, v_keys) AS c (id, key)
+                    WHERE c.key IN (SELECT k FROM unnest(rowmill_keys) k));
+    SELECT array_agg(m.id), array_agg(m.token) INTO v_locked, v_tokens FROM (
+        SELECT q.id, q.token FROM rowmill.queue q
+         WHERE q.id = ANY (v_ids) AND q.token IS NOT NULL FOR UPDATE SKIP LOCKED) m;
+    v_results := ARRAY(SELECT r FROM unnest(v_all) r
+                        WHERE (r.queue_id, r.token) IN (SELECT * FROM unnest(v_locked, v_tokens)));
+    SELECT coalesce(array_agg(r.queue_id), '{{}}'), coalesce(array_agg(r.key::{key_type}), '{{}}')
+      INTO v_mine, rowmill_keys FROM unnest(v_results) r;
     v_verbs := ARRAY(SELECT DISTINCT r.verb FROM unnest(v_results) r);
 
     IF 'succeed' = ANY (v_verbs) THEN{embed(target, "output", where="r.verb = 'succeed'")}

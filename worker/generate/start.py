@@ -38,22 +38,23 @@ LANGUAGE plpgsql {HEADER} {LOCK_TIMEOUT} AS $rowmill$
 #variable_conflict use_column
 DECLARE
     v_now        timestamptz := clock_timestamp();
+    v_ids        bigint[];
     v_keys       {key_type}[];
     v_mine       bigint[];
     rowmill_keys {key_type}[];{parent_variables(target)}
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    v_keys := ARRAY(SELECT q.row_key::{key_type} FROM rowmill.queue q
-                     WHERE q.id = ANY (p_ids) AND q.token = p_token AND q.state = 'claimed');
+    SELECT array_agg(q.id), array_agg(q.row_key::{key_type}) INTO v_ids, v_keys
+      FROM rowmill.queue q WHERE q.id = ANY (p_ids) AND q.token = p_token;
     rowmill_keys := ARRAY(SELECT t.{key} FROM {table} t
                            WHERE t.{key} = ANY (v_keys) AND {status_of(target, "t")} IN {unfinished(target)}
                              FOR NO KEY UPDATE SKIP LOCKED);{lock_parents(target, "rowmill_keys")}
     -- A reset or cancel needs the source row, which we hold; a rescue doesn't, so look again.
+    v_ids := ARRAY(SELECT c.id FROM unnest(v_ids, v_keys) AS c (id, key)
+                    WHERE c.key IN (SELECT k FROM unnest(rowmill_keys) k));
     SELECT array_agg(m.id), array_agg(m.row_key::{key_type}) INTO v_mine, rowmill_keys FROM (
         SELECT q.id, q.row_key FROM rowmill.queue q
-         WHERE q.id = ANY (p_ids) AND q.token = p_token AND q.state = 'claimed'
-           AND q.row_key = ANY (rowmill_keys::text[])
-           FOR NO KEY UPDATE SKIP LOCKED) m;
+         WHERE q.id = ANY (v_ids) AND q.token = p_token FOR NO KEY UPDATE SKIP LOCKED) m;
     v_mine := coalesce(v_mine, '{{}}');
     rowmill_keys := coalesce(rowmill_keys, '{{}}');
 

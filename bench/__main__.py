@@ -1,0 +1,51 @@
+"""`python -m bench NAME`: one benchmark, as text or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from bench import pickup, row_work
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="bench",
+        description="Rowmill's benchmarks. Uses ROWMILL_DATABASE_URL's server, else an embedded one.",
+    )
+    commands = parser.add_subparsers(dest="name", required=True)
+    work = commands.add_parser("row-work", help="jobs per second through one worker, beside pgbench")
+    work.add_argument("--jobs", type=int, default=20_000)
+    work.add_argument("--paid", action="store_true", help="journal a paid call for every job")
+    work.add_argument("--runs", type=int, default=3, help="runs of each side; the median counts")
+    pick = commands.add_parser("pickup", help="INSERT to handler start, beside a bare NOTIFY")
+    pick.add_argument("--samples", type=int, default=200)
+    for command in (work, pick):
+        command.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(argv)
+    if options.name == "row-work":
+        result = asyncio.run(row_work.run(options.jobs, paid=options.paid, runs=options.runs))
+    else:
+        result = asyncio.run(pickup.run(options.samples))
+    _show(result, as_json=options.json)
+
+
+def _show(result: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result))
+        return
+    width = max(len(name) for name in result)
+    for name, value in result.items():
+        print(f"{name:<{width}}  {value}")
+
+
+def progress(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
