@@ -75,6 +75,7 @@ def _people() -> str:
     INSERT INTO public.project_media (project_id, media_file_id, display_order)
     SELECT md5('project' || n)::uuid, md5('photo' || n || '/' || p)::uuid, p
       FROM generate_series(1, {USERS}) n, generate_series(1, 5) p;
+    UPDATE public.system_settings SET value = '10000' WHERE key = 'generation_queue_max_concurrent';
     ANALYZE;
     """
 

@@ -61,11 +61,12 @@ class InstantRunner:
             )
         return CallResult(provider, "instant", external_id, COST, outputs=outputs)
 
-    async def abandon(self, journal: Journal, submission: Submission) -> None:
+    async def abandon(self, journal: Journal, submission: Submission) -> bool:
         await journal.cancelled(submission.id, cost_cents=Decimal(0))
+        return True
 
-    async def settle_orphan(self, journal: Journal, submission: Submission) -> None:
-        await journal.cancelled(submission.id, cost_cents=Decimal(0))
+    async def settle_orphan(self, journal: Journal, submission: Submission) -> bool:
+        return await self.abandon(journal, submission)
 
 
 def registry(started: Callable[[str], Any] = lambda _: None) -> Registry:

@@ -1,7 +1,7 @@
 """From INSERT to the handler's start on an idle fleet, beside a bare LISTEN/NOTIFY round trip.
 
-Ours: a client commits an INSERT of one row; the clock runs from the moment it asks for the commit to
-the moment the handler runs in a worker process that was idle. The yardstick: a client sends NOTIFY,
+Ours: a client inserts a row and commits; the clock runs from the moment it asks for the commit to the
+moment the handler runs in a worker process that was idle. The yardstick: a client sends NOTIFY,
 another process's listener answers with NOTIFY, the client hears it; no table is touched. Samples
 take turns, so both see the same machine.
 """
@@ -64,8 +64,11 @@ async def _run(dsn: str, samples: int) -> dict[str, Any]:
 
 async def _pickup(client: Any, lines: asyncio.StreamReader, number: int) -> float:
     """The worker prints each start with its time; CLOCK_MONOTONIC is the same in all processes."""
-    began = time.monotonic()
+    transaction = client.transaction()
+    await transaction.start()
     key = await client.fetchval(_INSERT, str(1 + number % USERS))
+    began = time.monotonic()
+    await transaction.commit()
     started, at = (await lines.readline()).decode().split()
     if started != key:
         raise RuntimeError(f"{started} started instead of {key}")
@@ -96,6 +99,7 @@ async def _serve(dsn: str) -> None:
 
     from jobs.providers.registry import ProviderSettings  # noqa: PLC0415
     from worker.app import Worker  # noqa: PLC0415
+    from worker.logs import configure  # noqa: PLC0415
     from worker.settings import Settings  # noqa: PLC0415
 
     def started(key: str) -> None:
@@ -107,6 +111,7 @@ async def _serve(dsn: str) -> None:
         log_level="error",
         providers={"replicate": ProviderSettings(api_key=SecretStr("none"))},
     )
+    configure("error")
     worker = await Worker.open(
         settings, registry=registry(started), runner=InstantRunner(paid=False)
     )

@@ -133,7 +133,9 @@ class Worker:
         policy = HostPolicy(settings.allow_private_hosts)
         storage = open_storage(settings.storage_url, settings.public_base_url)
         outputs = OutputStore(storage, client, policy, max_bytes=settings.max_output_bytes)
-        providers = build_providers(settings.providers)
+        # Deployments set a key to nothing to say they have none; its lanes wait for others.
+        configured = {n: p for n, p in settings.providers.items() if p.api_key.get_secret_value()}
+        providers = build_providers(configured)
         runner = runner or Runner(
             providers,
             client,
@@ -305,6 +307,7 @@ class Worker:
     def _free(self, claim: tuple[int, int]) -> None:
         self._inflight.pop(claim, None)
         self.consumer.slot_freed.set()
+        self.consumer.bell.set()  # a limit may admit the next one now
         self._idle.set()
 
     def _heard(self, payload: str) -> None:

@@ -15,7 +15,16 @@ from dataclasses import replace
 
 import structlog
 
-from worker.store import Claimed, Head, LockTimeout, Refused, Started, Store, Unavailable
+from worker.store import (
+    Claimed,
+    Head,
+    LockTimeout,
+    Refused,
+    Started,
+    Store,
+    StoreError,
+    Unavailable,
+)
 
 log = structlog.get_logger()
 
@@ -87,8 +96,9 @@ class Consumer:
             self.bell.clear()
             try:
                 claimed = await self.run_once()
-            except Unavailable as error:
-                log.warning("claim.unavailable", error=str(error))
+            except StoreError as error:
+                # Also when we were given up for dead: the pulse notices, and registers anew.
+                log.warning("claim.failed", error=str(error))
                 await asyncio.sleep(OUTAGE_PAUSE)
                 continue
             if claimed == 0:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 from jobs.contract import Failure
 from jobs.providers.journal import LostClaim, State, Submission
 from worker.store import LockTimeout, Refused, Store, Unavailable
+from worker.transitions import clean
 
 E = TypeVar("E")
 R = TypeVar("R")
@@ -30,10 +32,14 @@ def boottime() -> float:
 
 
 class GroupCommit(Generic[E, R]):
-    """Runs `write` on everything asked for since the last write; one write at a time."""
+    """Runs `write` on everything asked for since the last write; one write at a time.
 
-    def __init__(self, write: Callable[[list[E]], Any]) -> None:
+    Entries of one `key` never share a write: they have an order, which a statement doesn't keep.
+    """
+
+    def __init__(self, write: Callable[[list[E]], Any], key: Callable[[E], Hashable] = id) -> None:
         self._write = write
+        self._key = key
         self._waiting: list[tuple[E, asyncio.Future[R]]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -47,8 +53,18 @@ class GroupCommit(Generic[E, R]):
 
     async def _drain(self) -> None:
         while self._waiting:
-            batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+            size = self._size()
+            batch, self._waiting = self._waiting[:size], self._waiting[size:]
             await self._commit(batch)
+
+    def _size(self) -> int:
+        keys: set[Hashable] = set()
+        for size, (entry, _) in enumerate(self._waiting[:BATCH]):
+            key = self._key(entry)
+            if key in keys:
+                return size
+            keys.add(key)
+        return min(BATCH, len(self._waiting))
 
     async def _commit(self, batch: list[tuple[E, asyncio.Future[R]]]) -> None:
         try:
@@ -94,7 +110,9 @@ class Ledger:
         self._store = store
         self.lease = lease
         self._intents: GroupCommit[dict[str, Any], dict[str, Any]] = GroupCommit(store.intend)
-        self._entries: GroupCommit[dict[str, Any], bool] = GroupCommit(self._journal)
+        self._entries: GroupCommit[dict[str, Any], bool] = GroupCommit(
+            self._journal, key=itemgetter("id")
+        )
 
     async def _journal(self, entries: list[dict[str, Any]]) -> list[bool]:
         taken = await self._store.journal(entries)
@@ -108,10 +126,10 @@ class Ledger:
             await asyncio.sleep(PAUSE)
 
     async def write(self, **entry: Any) -> bool:
-        """Record what happened at a provider. Repeats until it is committed: it must not be lost."""
+        """Record what happened at a provider; repeats until it is committed, never to be lost."""
         while True:
             try:
-                return await self._entries.ask(entry)
+                return await self._entries.ask(clean(entry))
             except LockTimeout:
                 continue
             except Unavailable:
@@ -161,9 +179,7 @@ class ClaimJournal:
     def may_pay(self) -> bool:
         return self._ledger.lease.young()
 
-    async def accepted(
-        self, submission: int, *, ref: Mapping[str, Any], external_id: str
-    ) -> bool:
+    async def accepted(self, submission: int, *, ref: Mapping[str, Any], external_id: str) -> bool:
         self.external_id = external_id
         try:
             return await self._ledger.write(

@@ -27,9 +27,7 @@ SECRET_TEXTS = (
 _handler: logging.Handler | None = None
 
 
-def configure(
-    level: str = "info", style: Literal["auto", "json", "console"] = "auto"
-) -> None:
+def configure(level: str = "info", style: Literal["auto", "json", "console"] = "auto") -> None:
     """Set up logging for this process; asked twice, the second time counts."""
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
@@ -81,9 +79,7 @@ def _number(level: str) -> int:
 
 def bind_job(*, source: str, key: str, lane: str, attempt: int) -> None:
     """Say in every further line of this task which job it is about."""
-    structlog.contextvars.bind_contextvars(
-        source=source, key=key, lane=lane, **{"try": attempt}
-    )
+    structlog.contextvars.bind_contextvars(source=source, key=key, lane=lane, **{"try": attempt})
 
 
 def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:

@@ -104,7 +104,17 @@ class NoDatabase(Exception):
         )
 
 
+EMBEDDED = "embedded:"
+
+
 def database_url(settings: Settings) -> str:
+    """The configured Postgres; `embedded:DIRECTORY` starts one of our own for this process's life."""
     if not settings.database_url:
         raise NoDatabase
-    return settings.database_url
+    if not settings.database_url.startswith(EMBEDDED):
+        return settings.database_url
+    from worker.embedded import EmbeddedPostgres  # noqa: PLC0415 - an optional dependency
+
+    server = EmbeddedPostgres(Path(settings.database_url.removeprefix(EMBEDDED)))
+    server.start()  # its guardian stops it when this process ends
+    return server.dsn()

@@ -1,13 +1,14 @@
 """Group commit: settlements of finished jobs, written per source in batches.
 
-A slot and a claim end when the commit is acknowledged, not before. A batch the data spoils is
-bisected until the bad row stands alone; a batch the database couldn't take is repeated as it is; a
-row someone holds comes again a moment later.
+A slot and a claim end when the commit is acknowledged, not before. A batch the data spoils, or one
+that meets a lock nobody can skip, is bisected until the row at fault stands alone; a batch the
+database couldn't take is repeated as it is; a row someone holds comes again a moment later.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 
@@ -30,6 +31,8 @@ log = structlog.get_logger()
 Settled = Callable[[Settlement, str], None]
 BUSY_PAUSE = 0.05
 OUTAGE_PAUSE = 0.5
+UNFIT = re.compile(r"\\u(0000|d[89a-f])")
+"""What JSON makes of characters that `transitions.clean` may have to take out."""
 
 
 class Settler:
@@ -73,7 +76,7 @@ class Settler:
         done = 0
         for source in [s for s, queue in self._waiting.items() if queue]:
             queue = self._waiting[source]
-            batch = [queue.popleft() for _ in range(min(self._batch, len(queue)))]
+            batch = self._take(queue)
             try:
                 done += await self._settle(source, batch)
             except BaseException:
@@ -83,6 +86,17 @@ class Settler:
             self._bell.set()
         return done
 
+    def _take(self, queue: deque[Settlement]) -> list[Settlement]:
+        """A batch of different rows, because verdicts are by row.
+
+        Of two results of one row (its claim was lost, and the row claimed again) the second waits.
+        """
+        batch: dict[int, Settlement] = {}
+        while queue and len(batch) < self._batch and queue[0].queue_id not in batch:
+            settlement = queue.popleft()
+            batch[settlement.queue_id] = settlement
+        return list(batch.values())
+
     def _again(self, batch: list[Settlement]) -> None:
         """Back to the front, unless a part of the batch was acknowledged meanwhile."""
         if batch:
@@ -90,26 +104,29 @@ class Settler:
             self._bell.set()
 
     async def _settle(self, source: str, batch: list[Settlement]) -> int:
-        """Settles in place: rows leave `batch` as they are acknowledged, so a repeat has the rest."""
+        """Rows leave `batch` as they are acknowledged, so that a repeat has the rest."""
         try:
             verdicts = await self._write(source, batch)
         except MissingPartition as error:
             return await self._mend_partition(source, batch, error)
         except Refused as error:
             return await self._bisect(source, batch, error)
-        return self._acknowledge(source, batch, verdicts)
+        except LockTimeout:
+            return await self._around_lock(source, batch)
+        return self._acknowledge(batch, verdicts)
 
     async def _write(self, source: str, batch: list[Settlement]) -> dict[int, str]:
-        rows = to_json([s.row() for s in batch])
+        made = [s.row() for s in batch]
+        rows = to_json(made)
+        if UNFIT.search(rows):  # seldom, so looked for once and not in every value
+            rows = to_json(transitions.clean(made))
         try:
             return await self._store.settle(source, rows)
         except LockTimeout:
             # Someone sits on a shared parent: settle the others, come back for these.
             return await self._store.settle(source, rows, wait=False)
 
-    def _acknowledge(
-        self, source: str, batch: list[Settlement], verdicts: dict[int, str]
-    ) -> int:
+    def _acknowledge(self, batch: list[Settlement], verdicts: dict[int, str]) -> int:
         busy = [s for s in batch if verdicts.get(s.queue_id, "lost") == "busy"]
         for settlement in batch:
             verdict = verdicts.get(settlement.queue_id, "lost")
@@ -133,7 +150,7 @@ class Settler:
         if len(batch) == 1:
             (bad,) = batch
             log.error("settle.refused", source=source, key=bad.key, verb=bad.verb, error=str(error))
-            if bad.error_code == "refused":
+            if bad.verb == "hold" and bad.error_code == "refused":
                 # Even the plain hold was refused: the row itself can't be written. Keep the
                 # claim and try again later rather than lose what is known.
                 batch.clear()
@@ -141,6 +158,16 @@ class Settler:
                 return 0
             batch[:] = [transitions.refused(bad, str(error))]
             return await self._settle(source, batch)
+        return await self._halves(source, batch)
+
+    async def _around_lock(self, source: str, batch: list[Settlement]) -> int:
+        """Someone holds a row that a foreign key points to: only the jobs that need it wait."""
+        if len(batch) > 1:
+            return await self._halves(source, batch)
+        self._later(OUTAGE_PAUSE, [batch.pop()])
+        return 0
+
+    async def _halves(self, source: str, batch: list[Settlement]) -> int:
         middle = len(batch) // 2
         left, right = batch[:middle], batch[middle:]
         try:
@@ -149,9 +176,7 @@ class Settler:
         finally:
             batch[:] = [*left, *right]
 
-    async def _mend_partition(
-        self, source: str, batch: list[Settlement], error: StoreError
-    ) -> int:
+    async def _mend_partition(self, source: str, batch: list[Settlement], error: StoreError) -> int:
         """Make the month's partition and repeat; one that is still missing is the data's fault."""
         log.warning("settle.partition_missing", source=source, error=str(error))
         try:
@@ -159,4 +184,4 @@ class Settler:
             verdicts = await self._write(source, batch)
         except (MissingPartition, Refused) as still:
             return await self._bisect(source, batch, still)
-        return self._acknowledge(source, batch, verdicts)
+        return self._acknowledge(batch, verdicts)

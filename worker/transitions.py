@@ -45,7 +45,7 @@ YIELD_SECONDS = {
     FailureKind.QUOTA: 60.0,
     FailureKind.AUTH: 60.0,
 }
-"""Failures that are not the job's fault, and how long to stay away where the server said nothing."""
+"""Failures that aren't the job's fault, and how long to stay away if the server doesn't say."""
 
 HOPELESS = {FailureKind.INVALID, FailureKind.POLICY}
 
@@ -128,8 +128,10 @@ class Settlement:
 
 
 def clean(value: Any) -> Any:
-    """Without NUL and halves of surrogate pairs, anywhere in a JSON value: Postgres holds neither,
-    and nothing a provider says should cost a paid result."""
+    """A JSON value without NUL and halves of surrogate pairs, which Postgres can't hold.
+
+    Nothing a provider says should cost a paid result.
+    """
     match value:
         case str():
             paired = value.replace("\x00", "").encode("utf-16-le", "surrogatepass")

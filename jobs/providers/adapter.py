@@ -120,6 +120,8 @@ class Page:
 
 
 class Adapter(Protocol):
+    """All arguments go by position, so that an adapter may name the unused ones `_…`."""
+
     @property
     def name(self) -> str: ...
 
@@ -131,38 +133,38 @@ class Adapter(Protocol):
     @property
     def models(self) -> Mapping[str, str]: ...
 
-    def model(self, task: Task, account: Account) -> str:
+    def model(self, task: Task, account: Account, /) -> str:
         """The model this task will run on. Raises `ProviderError` when there is none."""
         ...
 
-    def check(self, task: Task, account: Account, prices: PriceTable) -> None:
+    def check(self, task: Task, account: Account, prices: PriceTable, /) -> None:
         """Raise `ProviderError` (invalid) for what the provider cannot make: before paying."""
         ...
 
-    def estimate(self, task: Task, model: str, prices: PriceTable) -> Decimal: ...
+    def estimate(self, task: Task, model: str, prices: PriceTable, /) -> Decimal: ...
 
-    def cost(self, model: str, state: State, prices: PriceTable, task: Task | None) -> Decimal:
+    def cost(self, model: str, state: State, prices: PriceTable, task: Task | None, /) -> Decimal:
         """What the provider bills for a task that ended. Without `task`: from the state alone."""
         ...
 
-    def submit(self, task: Task, account: Account) -> Request: ...
+    def submit(self, task: Task, account: Account, /) -> Request: ...
 
-    def poll(self, ref: Ref, account: Account) -> Request | None: ...
+    def poll(self, ref: Ref, account: Account, /) -> Request | None: ...
 
-    def cancel(self, ref: Ref, account: Account) -> Request | None: ...
+    def cancel(self, ref: Ref, account: Account, /) -> Request | None: ...
 
-    def find(self, account: Account) -> Request | None:
+    def find(self, account: Account, /) -> Request | None:
         """The newest page of the account's tasks, or None where the provider can't be asked."""
         ...
 
     def match(
-        self, task: Task, model: str, since: datetime, response: Response, account: Account
+        self, task: Task, model: str, since: datetime, response: Response, account: Account, /
     ) -> Page: ...
 
-    def parse(self, op: Op, response: Response) -> State:
+    def parse(self, op: Op, response: Response, /) -> State:
         """Read a 2xx. Raises `Garbled`."""
         ...
 
-    def classify(self, op: Op, response: Response) -> Failure:
+    def classify(self, op: Op, response: Response, /) -> Failure:
         """Read anything but a 2xx: by the body's code, then the headers, then the status."""
         ...

@@ -1,16 +1,16 @@
 """How a paid call can end without a result.
 
-    Exception
-    ├── ProviderError        the call failed; `.failure.kind` says what that means for the job:
-    │     rate_limit · transient      later, without spending a try (an outage isn't the job's fault)
-    │     quota · auth                nobody's call can work: the lane needs an operator
-    │     invalid · policy            this call can never work: the job fails at once
-    │     gone · cancelled · unknown  this task is lost: another try may work
-    ├── HeldForPerson        money may have been spent and no program can find out
-    ├── Garbled              an answer of 2xx that is not what the protocol promises (internal)
-    ├── LostClaim            (jobs.providers.journal) the job is no longer ours
-    └── asyncio.CancelledError   the worker stops the job: a task already accepted stays accepted,
-                             and the worker either resumes it later or calls `Runner.abandon`
+Exception
+├── ProviderError        the call failed; `.failure.kind` says what that means for the job:
+│     rate_limit · transient      later, without spending a try: not the job's fault
+│     quota · auth                nobody's call can work: the lane needs an operator
+│     invalid · policy            this call can never work: the job fails at once
+│     gone · cancelled · unknown  this task is lost: another try may work
+├── HeldForPerson        money may have been spent and no program can find out
+├── Garbled              an answer of 2xx that is not what the protocol promises (internal)
+├── LostClaim            (jobs.providers.journal) the job is no longer ours
+└── asyncio.CancelledError   the worker stops the job: a task already accepted stays accepted,
+                         and the worker either resumes it later or calls `Runner.abandon`
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class ProviderError(Exception):
         self.failure = failure
 
 
-class HeldForPerson(Exception):  # noqa: N818 -- a state of the job, not a fault
+class HeldForPerson(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
 
 
-class Garbled(Exception):  # noqa: N818 -- says what the answer is
+class Garbled(Exception):
     pass
 
 

@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jobs.contract import Usage
+from jobs.contract import TokenPrice, Usage
 from jobs.providers.errors import invalid
 
 MILLION = Decimal(1_000_000)
@@ -27,8 +27,8 @@ SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 class Price:
     """US cents. A model uses the units it is billed by and leaves the others at zero."""
 
-    as_of: date
-    """When somebody last looked it up."""
+    as_of: date = date.min
+    """When somebody last looked it up; a platform's own price has no date."""
     input: Decimal = Decimal(0)
     """Per million tokens, as are `cached` and `output`."""
     cached: Decimal | None = None
@@ -47,6 +47,11 @@ class Price:
     max_seconds: Decimal | None = None
     """The longest output the model can make."""
 
+    @classmethod
+    def per_token(cls, price: TokenPrice) -> Price:
+        """A platform's own price of a model, in this table's terms."""
+        return cls(input=price.input * MILLION, output=price.output * MILLION)
+
     def of_tokens(self, usage: Usage) -> Decimal:
         cached = self.input if self.cached is None else self.cached
         plain = usage.input_tokens - usage.cached_tokens
@@ -60,7 +65,7 @@ class PriceTable:
 
     def of(self, provider: str, model: str) -> Price:
         """The price of a model, of its undated name (`-2024-07-18`) or unversioned name (`:…`)."""
-        for name in (model, SNAPSHOT.sub("", model), model.split(":")[0]):
+        for name in (model, SNAPSHOT.sub("", model), model.partition(":")[0]):
             price = self._prices.get((provider, name))
             if price is not None:
                 return price
@@ -93,7 +98,8 @@ def _read(text: str, where: str) -> dict[tuple[str, str], Price]:
 
 
 def _price(entry: Any, where: str) -> Price:
-    if not isinstance(entry, dict) or not isinstance(entry.get("as_of"), date):
+    as_of = entry.get("as_of") if isinstance(entry, dict) else None
+    if type(as_of) is not date:
         raise ValueError(f"{where}: needs `as_of`, the date it was looked up")
     known = {field.name for field in fields(Price)} - {"as_of"}
     amounts = {key: value for key, value in entry.items() if key != "as_of"}
@@ -101,7 +107,7 @@ def _price(entry: Any, where: str) -> Price:
         if key not in known:
             raise ValueError(f"{where}: unknown unit {key!r}; known: {', '.join(sorted(known))}")
         amounts[key] = _amount(value, f"{where}.{key}")
-    return Price(as_of=entry["as_of"], **amounts)
+    return Price(as_of=as_of, **amounts)
 
 
 def _amount(value: Any, where: str) -> Decimal:

@@ -1,10 +1,17 @@
+-- Everywhere in here enable_seqscan is off: a worker that rests plans its statements for an empty
+-- queue, and would keep reading the whole of a full one until its statistics are renewed.
+
 -- Scheduled rows whose time has come become ready. Called with every full scan, by every worker,
 -- so a schedule is met within one poll interval.
 CREATE OR REPLACE FUNCTION rowmill.promote(p_limit integer DEFAULT 1000) RETURNS integer
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     v_count integer;
 BEGIN
+    PERFORM FROM rowmill.queue WHERE state = 'scheduled' AND ready_at <= clock_timestamp() LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
     UPDATE rowmill.queue SET state = 'ready'
      WHERE id = ANY (ARRAY(
            SELECT id FROM rowmill.queue
@@ -18,7 +25,10 @@ END $$;
 -- time. One index probe per head (a loose scan), however many rows wait behind it.
 CREATE OR REPLACE FUNCTION rowmill.scan(p_lanes text[])
 RETURNS TABLE (lane text, source smallint, rank smallint, ready_from timestamptz)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     WITH RECURSIVE head AS (
         (SELECT q.lane, q.source, q.rank, q.ready_at
            FROM rowmill.queue q WHERE q.state = 'ready'
@@ -31,13 +41,16 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
                 WHERE q.state = 'ready' AND (q.lane, q.source, q.rank) > (h.lane, h.source, h.rank)
                 ORDER BY q.lane, q.source, q.rank, q.ready_at LIMIT 1) n
     )
-    SELECT h.lane, h.source, h.rank, h.ready_at FROM head h WHERE h.lane = ANY (p_lanes)
-$$;
+    SELECT h.lane, h.source, h.rank, h.ready_at FROM head h WHERE h.lane = ANY (p_lanes);
+END $$;
 
 -- How many more jobs each closed or limited gate admits. Counts claims only where a limit needs it.
 CREATE OR REPLACE FUNCTION rowmill.gates()
 RETURNS TABLE (lane text, source text, free integer)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
     WITH gate AS MATERIALIZED (
         SELECT l.lane, l.source, l.paused_at IS NOT NULL AS paused,
                least(l.max_running, l.platform_max_running) AS most
@@ -56,8 +69,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
                      SELECT sum(r.jobs) FROM running r
                       WHERE g.lane IN ('*', r.lane) AND g.source IN ('*', r.source)), 0))::integer
            END
-      FROM gate g
-$$;
+      FROM gate g;
+END $$;
 
 -- Take up to p_want jobs for one worker, in strict order: rank, then ready time, then id.
 --
@@ -75,7 +88,8 @@ CREATE OR REPLACE FUNCTION rowmill.claim(
     p_rank smallint[] DEFAULT NULL, p_from timestamptz[] DEFAULT NULL)
 RETURNS TABLE (queue_id bigint, source smallint, row_key text, lane text, rank smallint, run integer,
                tries smallint, yields smallint, tenant text, ready_at timestamptz, waited_ms integer)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+    SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_full    boolean := p_lane IS NULL;

@@ -2,7 +2,7 @@
 -- was never delivered, belongs to the run that made it: the job resumes it and doesn't pay again.
 -- p_again: someone re-enqueued a finished row, and asks for new work unless some is in flight.
 CREATE OR REPLACE FUNCTION rowmill.run_of(p_source text, p_key text, p_again boolean)
-RETURNS integer LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+RETURNS integer LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
     SELECT coalesce((
         SELECT s.run + CASE WHEN bool_or(s.state IN ('intent', 'accepted', 'unknown')
                                          OR (NOT p_again AND s.state = 'finished'
@@ -20,7 +20,7 @@ CREATE OR REPLACE FUNCTION rowmill.intend(p_intents jsonb)
 RETURNS TABLE (n integer, verdict text, id bigint, state rowmill.submission_state, provider text,
                account text, model text, estimate_cents numeric, cost_cents numeric, ref jsonb,
                result jsonb, age_seconds double precision, intended_at timestamptz)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     v_mine bigint[];
@@ -58,7 +58,9 @@ BEGIN
               FROM jsonb_array_elements(p_intents) WITH ORDINALITY i)
         SELECT w.n,
                CASE WHEN q.id IS NULL THEN 'lost'
-                    WHEN u.id = ANY (v_new) THEN 'fresh'
+                    -- Asked for twice in one batch, it is one caller's to send.
+                    WHEN u.id = ANY (v_new)
+                         AND row_number() OVER (PARTITION BY u.id ORDER BY w.n) = 1 THEN 'fresh'
                     WHEN u.id IS NOT NULL THEN 'exists'
                     ELSE 'busy' END,
                u.id, u.state, u.provider, u.account, u.model, u.estimate_cents, u.cost_cents,
@@ -77,7 +79,7 @@ END $$;
 -- at a provider is a fact, whoever holds the job now. Returns the submissions that took the change;
 -- one that had already ended keeps its end.
 CREATE OR REPLACE FUNCTION rowmill.journal(p_entries jsonb)
-RETURNS TABLE (id bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+RETURNS TABLE (id bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
     UPDATE rowmill.submissions u
        SET state = e.state,
            ref = coalesce(e.ref, u.ref),

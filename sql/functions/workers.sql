@@ -13,7 +13,7 @@ $$;
 CREATE OR REPLACE FUNCTION rowmill.heartbeat(
     p_worker bigint, p_running integer, p_draining boolean,
     OUT alive boolean, OUT queue_ids bigint[], OUT tokens bigint[])
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 BEGIN
     UPDATE rowmill.workers w
        SET heartbeat_at = clock_timestamp(), running = p_running, draining = p_draining,
@@ -28,15 +28,16 @@ BEGIN
 END $$;
 
 -- Give up workers that are silent for longer than their lease, and put every claim without a live
--- worker back. Only a worker whose own heartbeats have been gapless for a lease may judge: after an
--- outage of Postgres everyone looks dead for a moment.
+-- worker back. Only a worker whose own heartbeats have been gapless for a lease (its own, and that of
+-- whom it judges) may judge: after an outage of Postgres everyone looks dead for a moment.
 CREATE OR REPLACE FUNCTION rowmill.rescue(p_worker bigint, p_limit integer DEFAULT 500)
 RETURNS integer
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
+    v_since timestamptz;
     v_count integer;
 BEGIN
-    PERFORM FROM rowmill.workers w
+    SELECT w.alive_since INTO v_since FROM rowmill.workers w
       WHERE w.id = p_worker AND w.stopped_at IS NULL
         AND w.heartbeat_at > clock_timestamp() - w.lease
         AND w.alive_since <= clock_timestamp() - w.lease;
@@ -44,7 +45,8 @@ BEGIN
         RETURN 0;
     END IF;
     UPDATE rowmill.workers w SET stopped_at = clock_timestamp(), idle = false
-     WHERE w.stopped_at IS NULL AND w.heartbeat_at < clock_timestamp() - w.lease;
+     WHERE w.stopped_at IS NULL AND w.heartbeat_at < clock_timestamp() - w.lease
+       AND v_since <= clock_timestamp() - w.lease;
     UPDATE rowmill.queue SET state = 'ready', token = NULL, worker = NULL, claimed_at = NULL,
            yields = least(yields + 1, 32767), note = 'its worker stopped'
      WHERE id = ANY (ARRAY(
@@ -57,9 +59,10 @@ BEGIN
     RETURN v_count;
 END $$;
 
--- A worker that leaves: it holds no claims any more, or hands back the ones it still has.
+-- A worker that leaves: it holds no claims any more, or hands back the ones it still has. Those that
+-- a producer's open transaction holds are left to a rescue.
 CREATE OR REPLACE FUNCTION rowmill.retire(p_worker bigint) RETURNS integer
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     v_count integer;
 BEGIN
@@ -67,7 +70,9 @@ BEGIN
      WHERE id = p_worker AND stopped_at IS NULL;
     UPDATE rowmill.queue SET state = 'ready', token = NULL, worker = NULL, claimed_at = NULL,
            note = 'its worker left'
-     WHERE state = 'claimed' AND worker = p_worker;
+     WHERE id = ANY (ARRAY(
+           SELECT q.id FROM rowmill.queue q
+            WHERE q.state = 'claimed' AND q.worker = p_worker FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS v_count = ROW_COUNT;
     RETURN v_count;
 END $$;
@@ -75,7 +80,7 @@ END $$;
 -- Ring one idle worker that serves the lane. NOTIFY serializes commits, so a busy fleet (no idle
 -- worker) is never rung; whoever misses the bell polls within a second.
 CREATE OR REPLACE FUNCTION rowmill.ring(p_lane text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     v_worker bigint;
 BEGIN

@@ -29,12 +29,13 @@ WITH counted AS (
 )
 SELECT c.lane, s.name AS source, sum(c.ready)::bigint AS ready, sum(c.scheduled)::bigint AS scheduled,
        sum(c.running)::bigint AS running, sum(c.held)::bigint AS held,
-       clock_timestamp() - min(c.oldest) AS oldest_wait
+       statement_timestamp() - min(c.oldest) AS oldest_wait
   FROM counted c JOIN rowmill.sources s ON s.id = c.source
  GROUP BY c.lane, s.name;
 
 -- What stops a ready job is the same for its whole lane and source, so it is found once for each
--- (a lateral subquery, which the planner remembers), however many rows are read.
+-- (a lateral subquery whose results the planner remembers by q.lane and q.source, of which it has
+-- statistics), however many rows are read.
 CREATE VIEW rowmill.waiting AS
 SELECT q.id, s.name AS source, q.row_key, q.lane, q.state, q.rank, q.ready_at, q.enqueued_at,
        CASE WHEN q.state = 'ready' THEN o.message END AS obstacle,
@@ -46,7 +47,7 @@ SELECT q.id, s.name AS source, q.row_key, q.lane, q.state, q.rank, q.ready_at, q
        WHEN 'claimed' THEN
            CASE WHEN w.id IS NULL OR w.stopped_at IS NOT NULL
                 THEN 'its worker is gone: another one takes it back within seconds'
-                WHEN w.heartbeat_at < clock_timestamp() - w.lease
+                WHEN w.heartbeat_at < statement_timestamp() - w.lease
                 THEN 'its worker ' || w.name || ' is silent for longer than its lease: '
                      'another one takes it back'
                 ELSE 'running on ' || w.name END
@@ -56,16 +57,17 @@ SELECT q.id, s.name AS source, q.row_key, q.lane, q.state, q.rank, q.ready_at, q
   LEFT JOIN rowmill.workers w ON w.id = q.worker
   LEFT JOIN LATERAL (
        SELECT CASE WHEN gate.paused IS NOT NULL THEN gate.paused
-                   WHEN s.unserved ? q.lane
-                   THEN 'no worker can do ' || q.lane || ' on this database: ' || (s.unserved ->> q.lane)
+                   WHEN own.unserved ? q.lane
+                   THEN 'no worker can do ' || q.lane || ' on this database: ' || (own.unserved ->> q.lane)
                    WHEN NOT live.any_worker THEN 'no worker is running'
                    WHEN NOT live.serving THEN 'no live worker serves lane ' || q.lane
                    WHEN gate.full_ IS NOT NULL THEN gate.full_ END AS message
-         FROM (SELECT count(*) > 0 AS any_worker, coalesce(bool_or(q.lane = ANY (v.lanes)), false) AS serving
+         FROM rowmill.sources own,
+              LATERAL (SELECT count(*) > 0 AS any_worker, coalesce(bool_or(q.lane = ANY (v.lanes)), false) AS serving
                  FROM rowmill.workers v
                 WHERE v.stopped_at IS NULL AND NOT v.draining
-                  AND v.heartbeat_at > clock_timestamp() - v.lease) live,
-              (SELECT min(g.subject || ' is paused by ' || g.paused_by || coalesce(': ' || g.pause_reason, ''))
+                  AND v.heartbeat_at > statement_timestamp() - v.lease) live,
+              LATERAL (SELECT min(g.subject || ' is paused by ' || g.paused_by || coalesce(': ' || g.pause_reason, ''))
                           FILTER (WHERE g.paused_at IS NOT NULL) AS paused,
                       min(g.subject || ' is full: ' || g.running || ' of ' || g.most || ' run')
                           FILTER (WHERE g.running >= g.most) AS full_
@@ -81,19 +83,21 @@ SELECT q.id, s.name AS source, q.row_key, q.lane, q.state, q.rank, q.ready_at, q
                                     WHERE c.state = 'claimed' AND l.lane IN ('*', c.lane)
                                       AND l.source IN ('*', cs.name)) END AS running
                          FROM rowmill.lanes l
-                        WHERE l.lane IN ('*', q.lane) AND l.source IN ('*', s.name)) g) gate
+                        WHERE l.lane IN ('*', q.lane) AND l.source IN ('*', own.name)) g) gate
+        WHERE own.id = q.source
+       OFFSET 0   -- keeps it one subquery, which the planner can remember
        ) o ON q.state = 'ready';
 
 CREATE VIEW rowmill.throughput AS
 SELECT p.lane, p.source,
-       coalesce(sum(p.started)   FILTER (WHERE p.at > clock_timestamp() - interval '1 minute'), 0) AS started_last_minute,
-       coalesce(sum(p.succeeded) FILTER (WHERE p.at > clock_timestamp() - interval '1 minute'), 0) AS succeeded_last_minute,
-       coalesce(sum(p.failed)    FILTER (WHERE p.at > clock_timestamp() - interval '1 minute'), 0) AS failed_last_minute,
+       coalesce(sum(p.started)   FILTER (WHERE p.at > statement_timestamp() - interval '1 minute'), 0) AS started_last_minute,
+       coalesce(sum(p.succeeded) FILTER (WHERE p.at > statement_timestamp() - interval '1 minute'), 0) AS succeeded_last_minute,
+       coalesce(sum(p.failed)    FILTER (WHERE p.at > statement_timestamp() - interval '1 minute'), 0) AS failed_last_minute,
        sum(p.started) AS started_last_hour, sum(p.succeeded) AS succeeded_last_hour,
        sum(p.failed) AS failed_last_hour, sum(p.retried) AS retried_last_hour,
        sum(p.yielded) AS yielded_last_hour
   FROM rowmill.pulses p
- WHERE p.at > clock_timestamp() - interval '1 hour'
+ WHERE p.at > statement_timestamp() - interval '1 hour'
  GROUP BY p.lane, p.source;
 
 -- Days are UTC's. `open_cents` is what calls that haven't ended yet are expected to cost.

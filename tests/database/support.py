@@ -36,6 +36,7 @@ __all__ = [
     "new_keys",
     "queued",
     "result_of",
+    "set_status",
     "time_passes",
     "video_file",
 ]
@@ -129,6 +130,13 @@ async def add_background(
 ) -> list[str]:
     given = {"job_type": kind, "payload": "{}"}
     return await add(connection, "system.background_jobs", count, **(given | columns))
+
+
+async def set_status(connection: Any, key: str, status: str) -> None:
+    """Of a video."""
+    await connection.execute(
+        "UPDATE public.generation_jobs SET status = $2 WHERE id = $1", key, status
+    )
 
 
 # --------------------------------------------------------------------------- looking

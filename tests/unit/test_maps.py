@@ -75,7 +75,7 @@ WRONG = {
         ('"public.jobs"', '"jobs"'),
         r"map\.toml: sources\[0\]\.table \(table jobs\): ",
     ),
-    "an injected name": (('"service"', "\"x'; DROP\""), r"sources\[0\]\.lane\.column \(table pub"),
+    "an injected name": (('"service"', '"x\'; DROP"'), r"sources\[0\]\.lane\.column \(table pub"),
     "two ways at once": (('{ column = "service" }', '{ column = "a", constant = "b" }'), "exactly"),
     "no way at all": (('{ column = "service" }', "{ }"), "exactly one of constant, column, path"),
     "a path without hops": (('column = "service"', 'path = "service"'), "one hop or more"),

@@ -218,7 +218,7 @@ def test_a_held_job_says_how_often_it_came_back() -> None:
     assert done.error == "came back 5 times without spending a try: no capacity"
 
 
-# --------------------------------------------------------------------------- refused by the database
+# --------------------------------------------------------------------------- refused
 
 
 def paid(**changes: Any) -> Settlement:
@@ -261,7 +261,7 @@ def test_refused_twice_is_held() -> None:
     assert (once.verb, twice.verb) == ("fail", "hold")
 
 
-# --------------------------------------------------------------------------- text Postgres can't hold
+# --------------------------------------------------------------------------- unfit text
 
 
 @pytest.mark.parametrize(

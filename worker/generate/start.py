@@ -41,6 +41,7 @@ DECLARE
     v_ids        bigint[];
     v_keys       {key_type}[];
     v_mine       bigint[];
+    v_rest       bigint[];
     rowmill_keys {key_type}[];{parent_variables(target)}
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
@@ -61,28 +62,37 @@ BEGIN
     UPDATE {table} t SET {", ".join(_started(target))}
      WHERE t.{key} = ANY (rowmill_keys);{embed(target, "start")}{embed(target, "follow")}
 
-    RETURN QUERY
-        WITH gone AS (
-            DELETE FROM rowmill.queue q
-             WHERE q.id = ANY (p_ids) AND q.token = p_token AND q.id <> ALL (v_mine)
-               AND NOT EXISTS (SELECT FROM {table} t WHERE t.{key} = q.row_key::{key_type}
+    IF cardinality(v_mine) < cardinality(p_ids) THEN
+        -- Whoever changed a row without committing may hold its queue row too. Such a claim is left as
+        -- it is, for the worker's pulse to hand back: waiting here would hold up the whole batch.
+        v_ids := ARRAY(SELECT q.id FROM rowmill.queue q
+                        WHERE q.id = ANY (p_ids) AND q.token = p_token AND q.id <> ALL (v_mine));
+        v_rest := ARRAY(SELECT q.id FROM rowmill.queue q
+                         WHERE q.id = ANY (v_ids) AND q.token = p_token FOR UPDATE SKIP LOCKED);
+        RETURN QUERY
+            WITH gone AS (
+                DELETE FROM rowmill.queue q
+                 WHERE q.id = ANY (v_rest)
+                   AND NOT EXISTS (SELECT FROM {table} t WHERE t.{key} = q.row_key::{key_type}
+                                      AND {status_of(target, "t")} IN {unfinished(target)})
+                RETURNING q.id
+            ), busy AS (
+                UPDATE rowmill.queue q SET state = 'scheduled', ready_at = v_now + interval '0.5 s',
+                       token = NULL, worker = NULL, claimed_at = NULL, note = 'its row was locked'
+                 WHERE q.id = ANY (v_rest)
+                   AND EXISTS (SELECT FROM {table} t WHERE t.{key} = q.row_key::{key_type}
                                   AND {status_of(target, "t")} IN {unfinished(target)})
-            RETURNING q.id
-        ), busy AS (
-            UPDATE rowmill.queue q SET state = 'scheduled', ready_at = v_now + interval '0.5 s',
-                   token = NULL, worker = NULL, claimed_at = NULL, note = 'its row was locked'
-             WHERE q.id = ANY (p_ids) AND q.token = p_token AND q.id <> ALL (v_mine)
-               AND EXISTS (SELECT FROM {table} t WHERE t.{key} = q.row_key::{key_type}
-                              AND {status_of(target, "t")} IN {unfinished(target)})
-            RETURNING q.id
-        )
-        SELECT g.id, 'gone', NULL::text, 0, 0, NULL::jsonb FROM gone g
-        UNION ALL SELECT b.id, 'busy', NULL, 0, 0, NULL FROM busy b;
+                RETURNING q.id
+            )
+            SELECT g.id, 'gone', NULL::text, 0, 0, NULL::jsonb FROM gone g
+            UNION ALL SELECT b.id, 'busy', NULL, 0, 0, NULL FROM busy b
+            UNION ALL SELECT l, 'busy', NULL, 0, 0, NULL FROM unnest(v_ids) l WHERE l <> ALL (v_rest);
+    END IF;
     RETURN QUERY
         SELECT q.id, 'run'::text, coalesce({kind}, 'unknown')::text, ({tries})::integer,
                ({most})::integer, {given}
           FROM {table} t
-          JOIN rowmill.queue q ON q.row_key = t.{key}::text AND q.id = ANY (v_mine)
+          JOIN rowmill.queue q ON q.row_key::{key_type} = t.{key} AND q.id = ANY (v_mine)
           {" ".join(kind_joins)}
           {has_input}
          WHERE t.{key} = ANY (rowmill_keys)

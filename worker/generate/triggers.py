@@ -26,7 +26,15 @@ from worker.generate.words import (
 )
 from worker.maps import parse_path
 
-_DEFINER = "LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp"
+_DEFINER = (
+    "LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp\n"
+    "    SET enable_seqscan = off"
+)
+_TELL = """
+        IF v_claim.worker IS NOT NULL THEN
+            PERFORM pg_notify('rowmill_' || v_claim.worker, 'lost ' || v_claim.id);
+        END IF;"""
+_NOT_OURS = "current_setting('rowmill.own', true) IS DISTINCT FROM 'on'"
 EVENTS = ("enqueue", "change", "remove", "empty")
 
 
@@ -65,7 +73,7 @@ def _enqueue(target: Target) -> str:
 
 def _change(target: Target) -> str:
     source, status = target.source, target.source.status
-    key = ident(source.key)
+    key, name = ident(source.key), literal(source.name)
     lane, lane_joins = lane_of(target, "n")
     rank, rank_joins = rank_of(target, "n")
     tenant, tenant_joins = value_of(source.tenant, "n", "tenant") if source.tenant else ("NULL", [])
@@ -87,17 +95,24 @@ def _change(target: Target) -> str:
         f"""    v_status := {status_of(target, "NEW")};
     v_before := {status_of(target, "OLD")};
     IF NEW.{key} IS DISTINCT FROM OLD.{key} THEN
-        UPDATE rowmill.queue SET row_key = NEW.{key}::text
-         WHERE source = {target.id} AND row_key = OLD.{key}::text;
+        -- What runs was started under the old key: it starts over, and finds its calls again.
+        UPDATE rowmill.submissions SET row_key = NEW.{key}::text
+         WHERE source = {name} AND row_key = OLD.{key}::text
+           AND NOT EXISTS (SELECT FROM rowmill.submissions s
+                            WHERE s.source = {name} AND s.row_key = NEW.{key}::text);
+        UPDATE rowmill.queue q
+           SET row_key = NEW.{key}::text, token = NULL, worker = NULL, claimed_at = NULL,
+               state = CASE WHEN q.state = 'claimed' THEN 'ready' ELSE q.state END
+          FROM (SELECT o.id, o.worker FROM rowmill.queue o
+                 WHERE o.source = {target.id} AND o.row_key = OLD.{key}::text FOR UPDATE) o
+         WHERE q.id = o.id
+        RETURNING q.id, o.worker INTO v_claim;{_TELL}
     END IF;
     IF v_status NOT IN {unfinished(target)}
        OR (v_status = {literal(status.running)} AND v_status <> v_before) THEN
         -- Finished, cancelled, or taken by someone else: the row is no longer ours to run.
         DELETE FROM rowmill.queue q WHERE q.source = {target.id} AND q.row_key = NEW.{key}::text
-        RETURNING q.id, q.worker INTO v_claim;
-        IF v_claim.worker IS NOT NULL THEN
-            PERFORM pg_notify('rowmill_' || v_claim.worker, 'lost ' || v_claim.id);
-        END IF;
+        RETURNING q.id, q.worker INTO v_claim;{_TELL}
         RETURN NULL;
     END IF;
     SELECT {lane}, ({rank})::smallint, {tenant}, {ready_at(target, "n")}
@@ -145,10 +160,7 @@ def _remove(target: Target) -> str:
         DELETE FROM rowmill.queue q USING {rows} o
          WHERE q.source = {target.id} AND q.row_key = o.{ident(target.source.key)}::text
         RETURNING q.id, q.worker
-    LOOP
-        IF v_claim.worker IS NOT NULL THEN
-            PERFORM pg_notify('rowmill_' || v_claim.worker, 'lost ' || v_claim.id);
-        END IF;
+    LOOP{_TELL}
     END LOOP;""",
     )
 
@@ -175,6 +187,9 @@ def create_triggers(target: Target) -> list[str]:
     per_row = target.partitioned
     inserted = "FOR EACH ROW" if per_row else "REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT"
     deleted = "FOR EACH ROW" if per_row else "REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT"
+    # An UPDATE that changes a row's partition is a DELETE here and an INSERT there; ours are no end
+    # of a job, and its INSERT finds the queue row that is still there.
+    moved = f"    WHEN ({_NOT_OURS})\n" if per_row else ""
     watched = _watched(target)
     old = ", ".join(f"OLD.{ident(c)}" for c in watched)
     new = ", ".join(f"NEW.{ident(c)}" for c in watched)
@@ -182,10 +197,10 @@ def create_triggers(target: Target) -> list[str]:
         f"CREATE TRIGGER rowmill_enqueue AFTER INSERT ON {table} {inserted}\n"
         f"    EXECUTE FUNCTION rowmill.enqueue_{name}()",
         f"CREATE TRIGGER rowmill_change AFTER UPDATE ON {table} FOR EACH ROW\n"
-        f"    WHEN (current_setting('rowmill.own', true) IS DISTINCT FROM 'on'\n"
+        f"    WHEN ({_NOT_OURS}\n"
         f"          AND ROW({old}) IS DISTINCT FROM ROW({new}))\n"
         f"    EXECUTE FUNCTION rowmill.change_{name}()",
-        f"CREATE TRIGGER rowmill_remove AFTER DELETE ON {table} {deleted}\n"
+        f"CREATE TRIGGER rowmill_remove AFTER DELETE ON {table} {deleted}\n{moved}"
         f"    EXECUTE FUNCTION rowmill.remove_{name}()",
         f"CREATE TRIGGER rowmill_empty AFTER TRUNCATE ON {table} FOR EACH STATEMENT\n"
         f"    EXECUTE FUNCTION rowmill.empty_{name}()",

@@ -20,9 +20,14 @@ FUNCTIONS = (
 )
 """Prefixes of the functions a source has: rowmill.<prefix>_<source>."""
 
-HEADER = "SET search_path = pg_catalog, pg_temp SET row_security = off SET rowmill.own = 'on'"
+HEADER = (
+    "SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan\n"
+    "    SET enable_seqscan = off"  # plans made for an empty table must hold for a full one
+    " SET row_security = off SET rowmill.own = 'on'"
+)
 """Settings of every function that writes the platform's tables: a filtered row is an error instead
-of a silent nothing, and our own changes don't come back to us through the triggers."""
+of a silent nothing, our own changes don't come back to us through the triggers, and nothing is
+planned anew for each array that is passed."""
 
 LOCK_TIMEOUT = "SET lock_timeout = '250ms'"
 """Shorter than deadlock_timeout, so that a producer is never the victim of waiting for us."""
@@ -115,13 +120,17 @@ def value_of(value: Value, row: str, alias: str) -> tuple[str, list[str]]:
     return (f"{literal(value.prefix)} || {at}" if value.prefix else at), joins
 
 
+LANE_LENGTH = 200
+"""Of a column of any length: what doesn't fit an index entry would fail its producer's INSERT."""
+
+
 def lane_of(target: Target, row: str) -> tuple[str, list[str]]:
     """Provider lanes are compared in lower case; a lane that mirrors the kind is spelled like it."""
     source = target.source
     at, joins = value_of(source.lane, row, "lane")
     if source.lane.constant is None and not mirrors_kind(source):
         at = f"lower({at})"
-    return f"coalesce({at}, 'unknown')", joins
+    return f"left(coalesce({at}, 'unknown'), {LANE_LENGTH})", joins
 
 
 def mirrors_kind(source: Source) -> bool:
@@ -151,13 +160,15 @@ def rank_of(target: Target, row: str) -> tuple[str, list[str]]:
 
 
 def ready_at(target: Target, row: str) -> str:
+    """Clamped to years every client can read: one row that can't be read fails a whole claim."""
     column = target.source.schedule
     if column is None:
         return "v_now"
-    at = f"{row}.{ident(column)}"
-    if "without time zone" in target.columns[column].type:
+    given, type_ = f"{row}.{ident(column)}", target.columns[column].type
+    at = f"least(greatest({given}, {type_} '1000-01-01'), {type_} '9000-01-01')"
+    if "without time zone" in type_:
         at += f" AT TIME ZONE {literal(target.platform.map.timezone)}"
-    return f"coalesce({at}, v_now)"
+    return f"CASE WHEN {given} IS NULL THEN v_now ELSE {at} END"
 
 
 def queue_row(target: Target, row: str, run: str) -> tuple[str, list[str]]:

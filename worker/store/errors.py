@@ -1,7 +1,8 @@
 """What can go wrong between us and Postgres, in the words the rest of the worker acts on.
 
     StoreError
-     ├── Unavailable        connection lost, server starting, deadlock, serialization: repeat as is
+     ├── Unavailable        connection lost, server starting, deadlock, serialization, a right or a
+     │    │                 table that is missing: nothing the row can help; repeat as is
      │    └── LockTimeout   someone holds a row for long: repeat without waiting
      ├── DeadWorker         this incarnation was given up: register anew
      ├── MissingPartition   a month has no partition yet: make it, repeat
@@ -43,7 +44,8 @@ class Refused(StoreError):
     pass
 
 
-_REPEAT_CLASSES = ("08", "40", "53", "57", "58")
+_DATA_CLASSES = ("21", "22", "23", "38", "39", "44", "54", "P0")
+"""Cardinality, data, integrity, routines, check options, limits, RAISE: the row's own fault."""
 
 
 @contextmanager
@@ -62,10 +64,10 @@ def _translate(error: asyncpg.PostgresError) -> StoreError:
     message = str(error)
     if state == "55P03":
         return LockTimeout(message, state)
-    if state.startswith(_REPEAT_CLASSES):
-        return Unavailable(message, state)
     if state == "RM001":
         return DeadWorker(message, state)
+    if not state.startswith(_DATA_CLASSES):
+        return Unavailable(message, state)
     # A row no partition takes is a check_violation without a constraint.
     if state == "23514" and not getattr(error, "constraint_name", None):
         return MissingPartition(message, state)

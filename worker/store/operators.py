@@ -51,6 +51,16 @@ class Gate:
             return "everything" if self.source == EVERY else f"source {self.source}"
         return f"lane {self.lane}" + ("" if self.source == EVERY else f" of {self.source}")
 
+    @property
+    def arguments(self) -> str:
+        """How `rowmill pause` and `resume` are told of it."""
+        if self.lane == EVERY:
+            return "--all" if self.source == EVERY else f"--source {self.source}"
+        return self.lane + ("" if self.source == EVERY else f" --source {self.source}")
+
+    def matches(self, lane: str, source: str) -> bool:
+        return self.lane in (EVERY, lane) and self.source in (EVERY, source)
+
 
 # --------------------------------------------------------------------------- finding
 
@@ -134,7 +144,8 @@ WITH before AS (
            pause_reason = excluded.pause_reason
 )
 INSERT INTO rowmill.actions (who, action, subject, detail)
-VALUES ($3, 'pause', $5, jsonb_build_object('before', (SELECT gate FROM before), 'reason', $4::text))
+VALUES ($3, 'pause', $5,
+        jsonb_build_object('before', (SELECT gate FROM before), 'reason', $4::text))
 """
 
 # Rows without a limit go, the others are opened: two statements' work on disjoint rows.
@@ -229,7 +240,8 @@ WITH before AS MATERIALIZED (
 )
 INSERT INTO rowmill.actions (who, action, subject, detail)
 SELECT $3, '{action}', $1 || '/' || $2,
-       jsonb_build_object('verdict', d.verdict, 'before', (SELECT queued FROM before), 'row', $4::jsonb)
+       jsonb_build_object('verdict', d.verdict, 'before', (SELECT queued FROM before),
+                          'row', $4::jsonb)
   FROM done d
 RETURNING detail ->> 'verdict'
 """

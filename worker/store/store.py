@@ -103,6 +103,11 @@ class Store:
         with translated():
             return await self._pool.fetchval(sql, *args)
 
+    async def script(self, sql: str) -> None:
+        """Several statements without parameters."""
+        with translated():
+            await self._pool.execute(sql)
+
     # ------------------------------------------------------------------ workers
 
     async def register(

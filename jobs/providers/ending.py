@@ -1,0 +1,142 @@
+"""The end of a call: what the provider made is kept, journaled with its cost, and handed over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, NoReturn, TypeVar
+
+from jobs.contract import CallResult, Failure, FailureKind, Job, MediaTask, Output, Task
+from jobs.outputs import OutputError, OutputStore
+from jobs.providers import results
+from jobs.providers.adapter import Ref, State
+from jobs.providers.errors import HeldForPerson, ProviderError
+from jobs.providers.journal import Journal
+from jobs.providers.keeping import Keeper
+from jobs.providers.prices import PriceTable
+from jobs.providers.registry import Provider
+from jobs.providers.wire import Wire
+
+T = TypeVar("T")
+
+OURS_TO_CHANGE = ("host_refused", "too_large")
+"""Refused by this installation's own settings: the file itself may be fine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Everything about one call of a handler."""
+
+    journal: Journal
+    job: Job
+    step: str
+    provider: Provider
+    task: Task
+    model: str
+    estimate: Decimal
+    progress: Callable[[float], None]
+    journaled: bool = False
+    """Its end and cost are in the ledger already; only the outputs were never fetched."""
+
+    @property
+    def key_prefix(self) -> str:
+        return f"{self.job.source}/{self.job.key}/{self.job.run}/{self.step}"
+
+
+async def through(write: Coroutine[Any, Any, T]) -> T:
+    """Finish writing down what was paid, even while the job is being stopped."""
+    task = asyncio.ensure_future(write)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+class Ending:
+    def __init__(self, wire: Wire, outputs: OutputStore, prices: PriceTable) -> None:
+        self._wire = wire
+        self._keeper = Keeper(outputs, wire.sleep)
+        self._prices = prices
+
+    async def followed(self, call: Call, submission: int, ref: Ref, first: float) -> State:
+        """The state in which the task ended. A task the provider has lost ends here."""
+        try:
+            return await self._wire.follow(call.provider, ref, first, call.progress)
+        except ProviderError as error:
+            if error.failure.kind is not FailureKind.GONE:
+                raise  # it stays accepted: another try resumes it
+            await self._fail(call, submission, error.failure, call.estimate)
+
+    async def conclude(self, call: Call, submission: int, state: State) -> CallResult:
+        adapter, journal = call.provider.adapter, call.journal
+        cost = adapter.cost(call.model, state, self._prices, call.task)
+        if state.phase == "cancelled":
+            message = f"the task was cancelled at {call.provider.name}"
+            if not call.journaled:
+                await through(journal.cancelled(submission, cost_cents=cost))
+            raise ProviderError(
+                Failure(FailureKind.CANCELLED, message, "cancelled", call.provider.name)
+            )
+        if state.failure is not None:
+            await self._fail(call, submission, state.failure, cost)
+        if isinstance(call.task, MediaTask) and not state.outputs:
+            message = f"{call.provider.name} reports success, but no output"
+            failure = Failure(FailureKind.UNKNOWN, message, "no_output", call.provider.name)
+            await self._fail(call, submission, failure, cost)
+        outputs = await self._kept(call, submission, state, cost)
+        result = _result(call, state, cost, outputs)
+        if not call.journaled:
+            value = results.to_json(result)
+            await through(journal.finished(submission, result=value, cost_cents=cost))
+        return result
+
+    async def _kept(
+        self, call: Call, submission: int, state: State, cost: Decimal
+    ) -> tuple[Output, ...]:
+        try:
+            return await self._keep(call, submission, state)
+        except OutputError as error:
+            failure = error.failure
+            if failure.kind is FailureKind.TRANSIENT:
+                # Our trouble, or a passing one: it stays accepted, so another try needs no POST.
+                raise ProviderError(failure) from error
+            if failure.code in OURS_TO_CHANGE:
+                raise HeldForPerson(
+                    f"{failure.message}: allow it and `rowmill retry {call.job.key}` (the task is "
+                    f"paid for and is not sent again), or `rowmill cancel {call.job.key}`"
+                ) from error
+            await self._fail(call, submission, failure, cost)
+
+    async def _keep(self, call: Call, submission: int, state: State) -> tuple[Output, ...]:
+        try:
+            return await self._keeper.keep(state, call.task, call.key_prefix)
+        except OutputError as error:
+            if error.failure.kind is not FailureKind.GONE or state.ref is None:
+                raise
+            # Links expire; another look at the task may bring fresh ones.
+            fresh = await self.followed(call, submission, state.ref, 0.0)
+            if not fresh.outputs:
+                raise
+            return await self._keeper.keep(fresh, call.task, call.key_prefix)
+
+    async def _fail(self, call: Call, submission: int, failure: Failure, cost: Decimal) -> NoReturn:
+        if not call.journaled:
+            await through(call.journal.failed(submission, failure, cost_cents=cost))
+        raise ProviderError(failure)
+
+
+def _result(call: Call, state: State, cost: Decimal, outputs: tuple[Output, ...]) -> CallResult:
+    return CallResult(
+        provider=call.provider.name,
+        model=call.model,
+        external_id=state.external_id,
+        cost_cents=cost,
+        usage=state.usage,
+        text=state.text,
+        vectors=state.vectors,
+        outputs=outputs,
+        metadata=state.metadata,
+    )

@@ -1,0 +1,234 @@
+"""OpenAI and the many servers that speak its protocol: chat completions and embeddings.
+
+Both answer at once, so there is nothing to poll, and nothing can be asked about a lost request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from jobs.contract import EmbedTask, Failure, FailureKind, MediaTask, Task, TextTask, Usage
+from jobs.providers.adapter import Account, Op, Page, Ref, Request, Response, State
+from jobs.providers.errors import Garbled, invalid
+from jobs.providers.failures import failure_of
+from jobs.providers.prices import Price, PriceTable
+
+MAX_TEMPERATURE = 2
+MAX_TEXTS = 2048
+CHARACTERS_PER_TOKEN = 4
+TYPICAL_ANSWER = 500
+"""Tokens, for the estimate of a task that sets no limit."""
+
+KIND_BY_CODE: Mapping[str, FailureKind] = {
+    "insufficient_quota": FailureKind.QUOTA,
+    "credit_balance_exhausted": FailureKind.QUOTA,
+    "organization_usage_limit_exceeded": FailureKind.QUOTA,
+    "billing_hard_limit_reached": FailureKind.QUOTA,
+    "billing_not_active": FailureKind.QUOTA,
+    "invalid_api_key": FailureKind.AUTH,
+    "account_deactivated": FailureKind.AUTH,
+    "rate_limit_exceeded": FailureKind.RATE_LIMIT,
+    "slow_down": FailureKind.RATE_LIMIT,
+    "content_filter": FailureKind.POLICY,
+    "content_policy_violation": FailureKind.POLICY,
+    "moderation_blocked": FailureKind.POLICY,
+    "context_length_exceeded": FailureKind.INVALID,
+    "model_not_found": FailureKind.INVALID,
+}
+SPEND_LIMIT = "_spend_limit_exceeded"
+
+
+class OpenAI:
+    name = "openai"
+    base_url = "https://api.openai.com/v1"
+    models: Mapping[str, str] = {}
+
+    def model(self, task: Task, _account: Account) -> str:
+        if isinstance(task, MediaTask):
+            raise invalid(self.name, f"cannot make {task.medium}: only text and embeddings")
+        return task.model
+
+    def check(self, task: Task, account: Account, prices: PriceTable) -> None:
+        model = self.model(task, account)
+        problem = _problem(task)
+        if not model:
+            problem = "no model is named"
+        if problem:
+            raise invalid(self.name, problem)
+        _price(task, model, prices)
+
+    def estimate(self, task: Task, model: str, prices: PriceTable) -> Decimal:
+        return _price(task, model, prices).of_tokens(_expected(task))
+
+    def cost(self, model: str, state: State, prices: PriceTable, task: Task | None) -> Decimal:
+        return _price(task, model, prices).of_tokens(state.usage)
+
+    def submit(self, task: Task, account: Account) -> Request:
+        path, body = _chat(task) if isinstance(task, TextTask) else _embeddings(task)
+        headers = {"Authorization": f"Bearer {account.api_key}", **account.headers}
+        return Request("POST", f"{account.base_url}/{path}", headers, body)
+
+    def poll(self, _ref: Ref, _account: Account) -> Request | None:
+        return None
+
+    def cancel(self, _ref: Ref, _account: Account) -> Request | None:
+        return None
+
+    def find(self, _account: Account) -> Request | None:
+        return None
+
+    def match(
+        self, _task: Task, _model: str, _since: datetime, _response: Response, _account: Account
+    ) -> Page:
+        return Page(())
+
+    def parse(self, _op: Op, response: Response) -> State:
+        body = response.object()
+        try:
+            return _completion(body) if "choices" in body else _vectors(body)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise Garbled(f"neither a completion nor embeddings: {error!r}") from error
+
+    def classify(self, op: Op, response: Response) -> Failure:
+        error = _error(response)
+        names = [str(error.get(field) or "") for field in ("code", "type")]
+        kinds = (_kind(name) for name in names)
+        return failure_of(
+            op,
+            response,
+            provider=self.name,
+            kind=next((kind for kind in kinds if kind), None),
+            code=names[0] or names[1],
+            message=str(error.get("message") or ""),
+        )
+
+
+# --------------------------------------------------------------------------- requests
+
+
+def _problem(task: Task) -> str | None:
+    match task:
+        case TextTask(temperature=float() | int() as heat) if not 0 <= heat <= MAX_TEMPERATURE:
+            return f"temperature must be between 0 and {MAX_TEMPERATURE}, not {heat}"
+        case TextTask(max_tokens=int() as limit) if limit < 1:
+            return f"max_tokens must be at least 1, not {limit}"
+        case TextTask(prompt=prompt) if not prompt.strip():
+            return "the prompt is empty"
+        case EmbedTask(texts=texts) if not 1 <= len(texts) <= MAX_TEXTS:
+            return f"between 1 and {MAX_TEXTS} texts can be embedded at once, not {len(texts)}"
+        case EmbedTask(texts=texts) if not all(text.strip() for text in texts):
+            return "a text to embed is empty"
+    return None
+
+
+def _chat(task: TextTask) -> tuple[str, dict[str, Any]]:
+    system = [{"role": "system", "content": task.system}] if task.system else []
+    optional = {"temperature": task.temperature, "max_completion_tokens": task.max_tokens}
+    return "chat/completions", {
+        "model": task.model,
+        "messages": [*system, {"role": "user", "content": task.prompt}],
+        **{key: value for key, value in optional.items() if value is not None},
+    }
+
+
+def _embeddings(task: Task) -> tuple[str, dict[str, Any]]:
+    assert isinstance(task, EmbedTask), "checked before"
+    body: dict[str, Any] = {"model": task.model, "input": list(task.texts)}
+    return "embeddings", body | ({"dimensions": task.dimensions} if task.dimensions else {})
+
+
+# --------------------------------------------------------------------------- money
+
+
+def _price(task: Task | None, model: str, prices: PriceTable) -> Price:
+    """The platform's own price, before the table's."""
+    own = task.price if isinstance(task, TextTask | EmbedTask) else None
+    if own is None:
+        return prices.of(OpenAI.name, model)
+    return Price.per_token(own)
+
+
+def _expected(task: Task) -> Usage:
+    if isinstance(task, EmbedTask):
+        return Usage(input_tokens=_tokens(*task.texts))
+    assert isinstance(task, TextTask), "checked before"
+    answer = task.max_tokens or TYPICAL_ANSWER
+    return Usage(input_tokens=_tokens(task.system or "", task.prompt), output_tokens=answer)
+
+
+def _tokens(*texts: str) -> int:
+    return sum(-(-len(text.encode()) // CHARACTERS_PER_TOKEN) for text in texts)
+
+
+# --------------------------------------------------------------------------- responses
+
+
+def _completion(body: Mapping[str, Any]) -> State:
+    choice = body["choices"][0]
+    message, finish = choice["message"], choice.get("finish_reason")
+    text = message.get("content")
+    failure = _refusal(message.get("refusal"), finish, text)
+    return State(
+        phase="failed" if failure else "succeeded",
+        external_id=str(body["id"]),
+        text=text,
+        usage=_usage(body["usage"]),
+        failure=failure,
+        metadata={"finish_reason": finish, "model": body.get("model")},
+    )
+
+
+def _refusal(refusal: object, finish: object, text: object) -> Failure | None:
+    """A 200 that brings nothing usable. It is billed all the same."""
+    if refusal or finish == "content_filter":
+        message = str(refusal or "the answer was withheld by the content filter")
+        return Failure(FailureKind.POLICY, message, "content_filter", OpenAI.name, accepted="yes")
+    if isinstance(text, str) and text:
+        return None
+    if finish == "length":
+        message = "max_tokens was used up before the answer began"
+        return Failure(FailureKind.INVALID, message, "max_tokens", OpenAI.name, accepted="yes")
+    return Failure(
+        FailureKind.UNKNOWN, "the answer is empty", "empty_answer", OpenAI.name, accepted="yes"
+    )
+
+
+def _vectors(body: Mapping[str, Any]) -> State:
+    items = sorted(body["data"], key=lambda item: int(item["index"]))
+    if [item["index"] for item in items] != list(range(len(items))):
+        raise ValueError("vectors are missing")
+    vectors: Sequence[Sequence[float]] = tuple(
+        tuple(float(number) for number in item["embedding"]) for item in items
+    )
+    return State(
+        phase="succeeded",
+        vectors=vectors,
+        usage=_usage(body["usage"]),
+        metadata={"model": body.get("model")},
+    )
+
+
+def _usage(usage: Mapping[str, Any]) -> Usage:
+    details = usage.get("prompt_tokens_details") or {}
+    return Usage(
+        input_tokens=int(usage["prompt_tokens"]),
+        output_tokens=int(usage.get("completion_tokens") or 0),
+        cached_tokens=int(details.get("cached_tokens") or 0),
+    )
+
+
+def _error(response: Response) -> Mapping[str, Any]:
+    try:
+        error = response.object().get("error")
+    except Garbled:
+        error = None
+    if isinstance(error, dict):
+        return error
+    return {"message": error if isinstance(error, str) else ""}
+
+
+def _kind(code: str) -> FailureKind | None:
+    return FailureKind.QUOTA if code.endswith(SPEND_LIMIT) else KIND_BY_CODE.get(code)

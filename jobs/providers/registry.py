@@ -1,0 +1,67 @@
+"""Which providers there are: name → adapter and account, from the configuration.
+
+A lane is a provider's name. A name that no adapter has needs `adapter` spelled out, so that a
+misspelt lane is an error at start-up and not a new provider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from jobs.providers.adapter import Account, Adapter
+from jobs.providers.openai import OpenAI
+from jobs.providers.replicate import Replicate
+
+ADAPTERS: Mapping[str, Adapter] = {adapter.name: adapter for adapter in (OpenAI(), Replicate())}
+
+
+class ProviderSettings(BaseModel):
+    """One provider of the configuration; everything a vendor may change can be set here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    adapter: str | None = None
+    """Needed only when the provider isn't called like its adapter (a second account, a proxy)."""
+    base_url: str | None = None
+    account: str = "default"
+    """Goes into the ledger: a task can only be asked for by the account that made it."""
+    api_key: SecretStr = SecretStr("")
+    models: dict[str, str] = Field(default_factory=dict)
+    """Default model per medium (`video`, `image`, `audio`)."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    request_timeout: float = Field(60.0, gt=0)
+    """Seconds for a whole request and its answer."""
+    poll_seconds: float = Field(2.0, gt=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    name: str
+    adapter: Adapter
+    account: Account
+    request_timeout: float = 60.0
+    poll_seconds: float = 2.0
+
+
+def build_providers(settings: Mapping[str, ProviderSettings]) -> dict[str, Provider]:
+    return {name: _provider(name, given) for name, given in settings.items()}
+
+
+def _provider(name: str, given: ProviderSettings) -> Provider:
+    adapter = ADAPTERS.get(given.adapter or name)
+    if adapter is None:
+        raise ValueError(
+            f"provider {name!r}: there is no adapter {given.adapter or name!r}; "
+            f"set `adapter` to one of {', '.join(sorted(ADAPTERS))}"
+        )
+    account = Account(
+        name=given.account,
+        base_url=(given.base_url or adapter.base_url).rstrip("/"),
+        api_key=given.api_key.get_secret_value(),
+        models={**adapter.models, **given.models},
+        headers=given.headers,
+    )
+    return Provider(name, adapter, account, given.request_timeout, given.poll_seconds)

@@ -1,0 +1,230 @@
+"""One paid call, from the intent to the result: the only code that decides to spend money.
+
+call ── check, estimate (nothing is paid yet)
+  └ journal.intend
+      ├ fresh ── may_pay? ── POST ─┬ refused: failed, cost 0
+      │                            ├ accepted: journaled with its id ── follow ── conclude
+      │                            ├ answered at once: conclude
+      │                            └ nobody knows: unknown ── settle
+      └ there is one already
+          ├ finished: its result, without a request
+          ├ accepted: follow ── conclude
+          └ intent, unknown ── settle: ask the provider, else send again where that is cheap,
+                               else hold for a person
+conclude (ending.py) ── outputs into our storage ── journaled with the cost ── result
+
+A submission is sent by exactly one caller, the one whose `intend` came back fresh. All the rest
+is about never losing what that one sending brought. A cancelled `call` just stops: what was
+accepted stays accepted, and is resumed by the next `call` or ended by `abandon`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from decimal import Decimal
+
+import httpx
+
+from jobs.contract import CallResult, Failure, FailureKind, Job, Task
+from jobs.outputs import OutputStore
+from jobs.providers import results
+from jobs.providers.adapter import Match, State
+from jobs.providers.ending import Call, Ending, through
+from jobs.providers.errors import HeldForPerson, ProviderError, invalid
+from jobs.providers.journal import Journal, LostClaim, Submission
+from jobs.providers.journal import State as Step
+from jobs.providers.orphans import Orphans
+from jobs.providers.prices import PriceTable, load_prices
+from jobs.providers.reconcile import search, unsettled
+from jobs.providers.registry import Provider
+from jobs.providers.wire import PATIENCE, Sleep, Wire
+
+SENDINGS = 2
+"""How often one `call` sends at most; then the job goes back, and comes again later."""
+
+
+class Runner:
+    def __init__(
+        self,
+        providers: Mapping[str, Provider],
+        client: httpx.AsyncClient,
+        outputs: OutputStore,
+        *,
+        lease_seconds: float,
+        resubmit_up_to_cents: Decimal = Decimal(1),
+        prices: PriceTable | None = None,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._providers = providers
+        self._lease = lease_seconds
+        self._resubmit_up_to = resubmit_up_to_cents
+        self._prices = prices or load_prices()
+        self._wire = Wire(client, sleep=sleep)
+        self._ending = Ending(self._wire, outputs, self._prices)
+        self._orphans = Orphans(providers, self._wire, self._prices)
+
+    async def call(
+        self,
+        journal: Journal,
+        job: Job,
+        step: str,
+        provider: str,
+        task: Task,
+        *,
+        progress: Callable[[float], None],
+    ) -> CallResult:
+        """Raises `ProviderError`, `HeldForPerson` or `LostClaim`."""
+        holder, model, estimate = self._checked(provider, task)
+        call = Call(journal, job, step, holder, task, model, estimate, progress)
+        for _ in range(SENDINGS):
+            submission = await journal.intend(
+                step,
+                provider=holder.name,
+                account=holder.account.name,
+                model=model,
+                estimate_cents=estimate,
+            )
+            result = await (self._pay if submission.fresh else self._resume)(call, submission)
+            if result is not None:
+                return result
+        raise unsettled(holder, "sent twice without a clear answer", None)
+
+    async def abandon(self, journal: Journal, submission: Submission) -> bool:
+        """The job was cancelled: end its task at the provider, and record what that bills."""
+        return await self._orphans.abandon(journal, submission)
+
+    async def settle_orphan(self, journal: Journal, submission: Submission) -> bool:
+        """Look once at a task nobody waits for; record what it bills if it has ended."""
+        return await self._orphans.settle(journal, submission)
+
+    def _checked(self, name: str, task: Task) -> tuple[Provider, str, Decimal]:
+        """The provider, the model and the estimate, if this can be made at all."""
+        provider = self._providers.get(name)
+        if provider is None:
+            known = ", ".join(sorted(self._providers)) or "none"
+            message = f"provider {name!r} is not configured; there are: {known}"
+            raise invalid(name, message, "unknown_provider")
+        provider.adapter.check(task, provider.account, self._prices)
+        model = provider.adapter.model(task, provider.account)
+        return provider, model, provider.adapter.estimate(task, model, self._prices)
+
+    # ---------------------------------------------------------------- a fresh submission
+
+    async def _pay(self, call: Call, submission: Submission) -> CallResult | None:
+        """None: it was written off, and the call may intend again."""
+
+        def still_ours() -> None:
+            if not call.journal.may_pay():
+                raise LostClaim("too long since the last heartbeat to spend money")
+
+        request = call.provider.adapter.submit(call.task, call.provider.account)
+        try:
+            state = await self._wire.pay(call.provider, request, still_ours)
+        except ProviderError as error:
+            return await self._unpaid(call, submission, error)
+        if state.ref is None:
+            return await self._ending.conclude(call, submission.id, state)
+        assert state.external_id, "what has a reference has an id"
+        if not await _owned(call, submission.id, Match(state.external_id, state.ref)):
+            message = "the provider answered with a task that another submission owns"
+            failure = Failure(FailureKind.UNKNOWN, message, "not_ours", accepted="unknown")
+            return await self._unpaid(call, submission, ProviderError(failure))
+        return await self._follow(call, submission.id, state)
+
+    async def _unpaid(
+        self, call: Call, submission: Submission, error: ProviderError
+    ) -> CallResult | None:
+        failure = error.failure
+        if failure.accepted == "no":
+            await through(call.journal.failed(submission.id, failure, cost_cents=Decimal(0)))
+            raise error
+        await through(call.journal.unknown(submission.id, failure))
+        if self._may_ask(call.provider) or not self._is_cheap(call, submission):
+            return await self._settle(call, submission)
+        wait = failure.retry_after if failure.retry_after is not None else 1.0
+        if wait > PATIENCE:
+            raise error  # the next call finds it unknown, and sends it again then
+        await self._wire.sleep(wait)
+        return await self._settle(call, submission)
+
+    # ---------------------------------------------------------------- an earlier submission
+
+    async def _resume(self, call: Call, submission: Submission) -> CallResult | None:
+        finished, value = submission.state is Step.FINISHED, submission.result or {}
+        if finished and results.is_kept(value):
+            return results.from_json(value)
+        call = replace(call, provider=self._holder(call, submission), model=submission.model)
+        if submission.ref is not None:
+            call = replace(call, journaled=finished)
+            return await self._follow(call, submission.id, State("unknown", ref=submission.ref))
+        return await self._settle(call, submission)
+
+    def _holder(self, call: Call, submission: Submission) -> Provider:
+        """Only the provider and account that got the request can tell about it."""
+        found = self._providers.get(submission.provider)
+        if found is None or found.account.name != submission.account:
+            raise HeldForPerson(
+                f"submission {submission.id} went to account {submission.account!r} of "
+                f"{submission.provider}, which is not configured here: configure it and "
+                f"`rowmill retry {call.job.key}`, or `rowmill cancel {call.job.key}`"
+            )
+        return found
+
+    async def _settle(self, call: Call, submission: Submission) -> CallResult | None:
+        """Nobody knows whether this submission was accepted. Find out, or decide without."""
+        if not self._may_ask(call.provider):
+            await self._decide(call, submission, "it can't be asked for lost requests")
+            return None
+        found = await search(self._wire, call.journal, call.provider, call.task, submission)
+        for match in found.candidates:
+            if await _owned(call, submission.id, match):
+                state = State("unknown", ref=match.ref, external_id=match.external_id)
+                return await self._follow(call, submission.id, state)
+        # Whoever sent it may be slow: "not found" counts once its last chance is over.
+        left = self._lease + call.provider.request_timeout - submission.age_seconds
+        if left > 0:
+            raise unsettled(call.provider, "the provider doesn't list it so far", left)
+        if found.doubtful:
+            await self._decide(call, submission, "what it lists no longer tells enough")
+            return None
+        await call.journal.written_off(submission.id, "the provider never had it")
+        return None
+
+    async def _decide(self, call: Call, submission: Submission, why: str) -> None:
+        if self._is_cheap(call, submission):
+            reason = f"sent again without knowing: at most {self._resubmit_up_to} cents are at risk"
+            await call.journal.written_off(submission.id, reason)
+            return
+        raise HeldForPerson(
+            f"submission {submission.id} (about {submission.estimate_cents:f} cents) may or may "
+            f"not have been accepted by {call.provider.name}, and {why}: look there, then "
+            f"`rowmill cancel {call.job.key}`, or resolve the submission and "
+            f"`rowmill retry {call.job.key}`"
+        )
+
+    def _may_ask(self, provider: Provider) -> bool:
+        return provider.adapter.find(provider.account) is not None
+
+    def _is_cheap(self, call: Call, submission: Submission) -> bool:
+        return max(call.estimate, submission.estimate_cents) <= self._resubmit_up_to
+
+    async def _follow(self, call: Call, submission: int, state: State) -> CallResult:
+        if not state.done:
+            ref = state.ref
+            assert ref is not None, "only tasks with a reference are followed"
+            first = 0.0 if state.phase == "unknown" else _first_poll(call.provider, state)
+            state = await self._ending.followed(call, submission, ref, first)
+        return await self._ending.conclude(call, submission, state)
+
+
+def _first_poll(provider: Provider, state: State) -> float:
+    return provider.poll_seconds if state.poll_after is None else state.poll_after
+
+
+async def _owned(call: Call, submission: int, task: Match) -> bool:
+    """Journal the provider's task as ours, before anything else can happen."""
+    return await through(
+        call.journal.accepted(submission, ref=task.ref, external_id=task.external_id)
+    )

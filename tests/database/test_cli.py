@@ -1,0 +1,365 @@
+"""The real `rowmill` as a process, on a real database."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.database.platform_samples import NewDatabase, run, sql_file
+from tests.database.support import Connect, Hand, OpenStore, add_background, add_videos, queued
+
+MISSING = "9e0f06a0-22a3-4071-9831-b02b6524d6af"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Rowmill = Callable[..., Awaitable[Said]]
+"""(dsn, *arguments, **environment) → what it said."""
+
+
+@pytest.fixture
+def rowmill(tmp_path: Path) -> Rowmill:
+    async def call(dsn: str | None, *arguments: str, **environment: str) -> Said:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("ROWMILL_")}
+        named = {"ROWMILL_DATABASE_URL": dsn} if dsn else {}
+        named["PYTHONPATH"] = str(Path(__file__).parents[2])
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "worker.cli", *arguments),
+            cwd=tmp_path,  # away from any .env
+            env=clean | named | environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        assert process.returncode is not None
+        assert "Traceback" not in err.decode()
+        return Said(process.returncode, out.decode(), err.decode())
+
+    return call
+
+
+async def with_photomemory(new_database: NewDatabase) -> str:
+    dsn = await new_database()
+    await run(dsn, sql_file("photomemory", "schema.sql"), sql_file("photomemory", "sample.sql"))
+    return dsn
+
+
+# --------------------------------------------------------------------------- setting up
+
+
+async def test_migrate_twice(new_database: NewDatabase, rowmill: Rowmill) -> None:
+    dsn = await new_database()
+    first, second = [await rowmill(dsn, "migrate", "--json") for _ in range(2)]
+    assert (first.code, second.code) == (0, 0)
+    assert first.json["applied"][0] == "0001_tables"
+    assert second.json == {"applied": []}
+    assert (await rowmill(dsn, "migrate")).out == "already up to date\n"
+
+
+async def test_commands_before_migrate_say_so(new_database: NewDatabase, rowmill: Rowmill) -> None:
+    dsn = await with_photomemory(new_database)
+    for command in (("status",), ("attach", "photomemory"), ("pause", "x"), ("run", "--burst")):
+        said = await rowmill(dsn, *command)
+        assert said.code == 1, said
+        assert said.out == ""
+        assert "run `rowmill migrate`" in said.err
+
+
+TRACES = """
+SELECT 'trigger', t.tgrelid::regclass::text, t.tgname, pg_get_triggerdef(t.oid) FROM pg_trigger t
+UNION ALL
+SELECT 'function', p.pronamespace::regnamespace::text, p.proname, md5(p.prosrc) FROM pg_proc p
+UNION ALL
+SELECT 'column', a.attrelid::regclass::text, a.attname, a.atttypid::regtype::text
+  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+ WHERE a.attnum > 0 AND c.relnamespace::regnamespace::text NOT LIKE 'pg\\_%'
+UNION ALL
+SELECT 'right', c.oid::regclass::text, '', c.relacl::text FROM pg_class c WHERE c.relacl IS NOT NULL
+UNION ALL
+SELECT 'index', i.indrelid::regclass::text, i.indexrelid::regclass::text, '' FROM pg_index i
+ORDER BY 1, 2, 3, 4
+"""
+
+
+async def traces(connection: Any) -> list[tuple[str, ...]]:
+    return [tuple(row) for row in await connection.fetch(TRACES)]
+
+
+async def test_a_dry_run_prints_the_sql_and_changes_nothing(
+    new_database: NewDatabase, rowmill: Rowmill, connect: Connect
+) -> None:
+    dsn = await with_photomemory(new_database)
+    await rowmill(dsn, "migrate")
+    connection = await connect(dsn)
+    await add_videos(connection)
+    before = await traces(connection)
+    said = await rowmill(dsn, "attach", "photomemory", "--dry-run")
+    assert said.code == 0, said.err
+    assert "CREATE TRIGGER rowmill_enqueue AFTER INSERT ON" in said.out
+    assert "FUNCTION rowmill.settle_generation_jobs(" in said.out
+    assert await traces(connection) == before
+    assert await connection.fetchval("SELECT count(*) FROM rowmill.sources") == 0
+    assert await queued(connection) == {}
+    # What was printed is what would be run: psql takes it as it is.
+    await connection.execute(said.out)
+    assert await traces(connection) != before
+
+
+async def test_detach_leaves_no_trace(
+    new_database: NewDatabase, rowmill: Rowmill, connect: Connect
+) -> None:
+    dsn = await with_photomemory(new_database)
+    await rowmill(dsn, "migrate")
+    connection = await connect(dsn)
+    (key,) = await add_videos(connection)
+    before = await traces(connection)
+    rows = await connection.fetch("SELECT * FROM public.generation_jobs")
+
+    said = await rowmill(dsn, "attach", "photomemory")
+    assert (said.code, "1 unfinished rows queued" in said.out) == (0, True)
+    assert list(await queued(connection)) == [key]
+    listed = {row["platform"]: row for row in (await rowmill(dsn, "platforms", "--json")).json}
+    assert listed["photomemory"]["attached"]
+    assert not listed["ebook"]["attached"]
+
+    said = await rowmill(dsn, "detach", "photomemory", "--json")
+    assert said.json == {"platform": "photomemory", "tables": ["public.generation_jobs"]}
+    assert await traces(connection) == before
+    assert await connection.fetch("SELECT * FROM public.generation_jobs") == rows
+    assert await queued(connection) == {}
+    again = await rowmill(dsn, "detach", "photomemory")
+    assert (again.code, "not attached" in again.err) == (1, True)
+
+
+MAP = """\
+platform = "shop"
+[[sources]]
+name = "orders"
+table = "public.orders"
+kind = { constant = "webhook" }
+lane = { constant = "webhook" }
+  [sources.status]
+  column = "status"
+  ready = ["new"]
+  running = "doing"
+  succeeded = "done"
+  failed = "broken"
+"""
+WRONG = [
+    ('column = "status"', 'column = "state"', ["status.column", "public.orders", "'state'"]),
+    ('"public.orders"', '"public.order"', ["sources[0]", ".table", "public.order "]),
+    ('failed = "broken"', 'fails = "broken"', ["sources[0].status.fails", "public.orders"]),
+    ('platform = "shop"', "platform =", ["line 1"]),
+]
+
+
+async def test_a_bad_map_is_refused_with_file_key_table_and_column(
+    new_database: NewDatabase, rowmill: Rowmill, connect: Connect, tmp_path: Path
+) -> None:
+    dsn = await new_database()
+    await run(dsn, "CREATE TABLE public.orders (id bigint PRIMARY KEY, status text NOT NULL)")
+    await rowmill(dsn, "migrate")
+    connection, path = await connect(dsn), tmp_path / "shop.toml"
+    before = await traces(connection)
+    for right, wrong, named in WRONG:
+        path.write_text(MAP.replace(right, wrong))
+        said = await rowmill(dsn, "attach", str(path))
+        assert (said.code, said.out) == (1, "")
+        assert [n for n in ["shop.toml", *named] if n not in said.err] == [], said.err
+        assert await traces(connection) == before
+        assert await connection.fetchval("SELECT count(*) FROM rowmill.sources") == 0
+    path.write_text(MAP)
+    assert (await rowmill(dsn, "attach", str(path))).code == 0
+    said = await rowmill(dsn, "attach", "shopp")
+    assert (said.code, "there are ebook, photomemory" in said.err) == (1, True)
+
+
+# --------------------------------------------------------------------------- looking
+
+SHAPE = {
+    "at": str,
+    "version": str,
+    "database": {"name", "server_version", "pooler", "oldest_transaction_s"},
+    "lanes": {
+        *("lane", "source", "ready", "scheduled", "running", "limit", "paused", "pause_reason"),
+        *("held", "failed_last_hour", "oldest_wait_s", "per_minute_out", "spend_cents_today"),
+        *("wait_p50_ms", "wait_p95_ms", "run_p50_ms", "run_p95_ms"),
+    },
+    "sources": {
+        *("source", "platform", "relation", "gone", "running", "limit", "paused"),
+        *("missing_triggers", "unserved"),
+    },
+    "workers": {
+        *("id", "name", "version", "slots", "running", "heartbeat_age_s", "alive", "draining"),
+        "lanes",
+    },
+    "needs_person": {"kind", "subject", "message", "commands"},
+    "notices": {"kind", "subject", "message", "commands"},
+}
+
+
+async def test_the_shape_of_status_and_its_exit_code(
+    photomemory: str, rowmill: Rowmill, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    assert (await rowmill(photomemory, "status")).code == 0
+    await add_videos(connection)
+    await add_videos(connection, service="runway")
+    assert (await rowmill(photomemory, "pause", "runway", "--reason", "[red]no")).code == 0
+    said = await rowmill(photomemory, "status", "--json")
+    assert said.code == 1
+    assert list(said.json) == list(SHAPE)
+    assert set(said.json["database"]) == SHAPE["database"]
+    (need,) = said.json["needs_person"]
+    assert (need["kind"], need["commands"]) == ("no_workers", ["rowmill run"])
+    text = await rowmill(photomemory, "status")
+    assert text.code == 1
+    assert "[red]no" in text.out
+    assert "rowmill run" in text.out
+
+    hand = await Hand.hire(store)
+    report = (await rowmill(photomemory, "status", "--json")).json
+    for part in ("lanes", "sources", "workers", "notices"):
+        assert report[part], part
+        assert all(set(row) == SHAPE[part] for row in report[part])
+    assert report["workers"][0]["id"] == str(hand.id)
+    assert (await rowmill(photomemory, "status")).code == 0
+
+
+async def test_job_show_tells_why(photomemory: str, rowmill: Rowmill, connect: Connect) -> None:
+    connection = await connect(photomemory)
+    (key,) = await add_videos(connection)
+    text = await rowmill(photomemory, "job", "show", key)
+    assert text.code == 0
+    assert text.out.splitlines()[1] == "no worker is running"
+    story = (await rowmill(photomemory, "job", "show", f"generation_jobs/{key}", "--json")).json
+    assert (story["key"], story["queue"]["state"]) == (key, "ready")
+    assert story["row"]["status"] == "queued"
+    said = await rowmill(photomemory, "job", "show", MISSING)
+    assert (said.code, MISSING in said.err) == (1, True)
+
+
+# --------------------------------------------------------------------------- acting
+
+
+async def test_pause_and_resume(photomemory: str, rowmill: Rowmill, connect: Connect) -> None:
+    connection = await connect(photomemory)
+    await add_videos(connection)
+    assert (await rowmill(photomemory, "pause")).code == 2
+    assert (await rowmill(photomemory, "pause", "replicate", "--all")).code == 2
+    said = await rowmill(photomemory, "pause", "nope")
+    assert (said.code, "known lanes: replicate" in said.err) == (1, True)
+    await rowmill(photomemory, "pause", "--all")
+    await rowmill(photomemory, "pause", "--source", "public.generation_jobs")
+    said = await rowmill(photomemory, "resume", "--all")
+    assert said.out == "everything is resumed\nstill paused: source generation_jobs\n"
+    said = await rowmill(photomemory, "resume", "--source", "generation_jobs", "--json")
+    assert said.json == {
+        "resumed": True,
+        "subject": "source generation_jobs",
+        "still_paused": [],
+    }
+    assert (await rowmill(photomemory, "resume", "--all")).code == 1
+    rows = await connection.fetch("SELECT who, action, subject FROM rowmill.actions ORDER BY id")
+    assert [(r["action"], r["subject"]) for r in rows] == [
+        ("pause", "everything"),
+        ("pause", "source generation_jobs"),
+        ("resume", "everything"),
+        ("resume", "source generation_jobs"),
+    ]
+    assert all("@" in row["who"] for row in rows)
+
+
+async def test_retry_and_cancel(
+    photomemory: str, rowmill: Rowmill, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    (key,) = await add_videos(connection)
+    hand = await Hand.hire(store)
+    await hand.fail(await hand.take())
+    assert (await rowmill(photomemory, "retry", key)).code == 0
+    row = await connection.fetchrow("SELECT * FROM public.generation_jobs WHERE id = $1", key)
+    assert (row["status"], row["retry_count"]) == ("queued", 0)
+    assert (row["error_message"], row["failed_at"]) == (None, None)
+    assert (await queued(connection))[key]["state"] == "ready"
+
+    await hand.take()
+    said = await rowmill(photomemory, "retry", key)
+    assert (said.code, "it is running" in said.err) == (1, True)
+    said = await rowmill(photomemory, "cancel", key, "--json")
+    assert (said.code, said.json["verdict"], said.json["done"]) == (0, "cancelled", True)
+    assert await queued(connection) == {}
+    for command in ("retry", "cancel"):
+        said = await rowmill(photomemory, command, MISSING)
+        assert (said.code, "no job" in said.err) == (1, True)
+
+
+# --------------------------------------------------------------------------- errors
+
+
+async def test_errors_are_one_line_with_a_documented_exit_code(
+    server: str, new_database: NewDatabase, rowmill: Rowmill
+) -> None:
+    dsn = await new_database()
+    nowhere = "postgresql://me:hunter2@127.0.0.1:1/x"
+    for code, named, said in (
+        (2, "ROWMILL_DATABASE_URL is not set", await rowmill(None, "status")),
+        (2, "ROWMILL_SLOTS", await rowmill(dsn, "run", ROWMILL_SLOTS="many")),
+        (3, "can't reach the database", await rowmill(nowhere, "status")),
+        (3, "no_such_database", await rowmill(f"{server}&dbname=no_such_database", "migrate")),
+    ):
+        assert (said.code, said.out) == (code, ""), said
+        assert named in said.err
+        assert len(said.err.splitlines()) == 1
+        assert "hunter2" not in said.err
+
+
+# --------------------------------------------------------------------------- running
+
+
+async def test_run_in_a_burst(ebook: str, rowmill: Rowmill, connect: Connect) -> None:
+    connection = await connect(ebook)
+    payload = {"content_type": "chapter", "content_id": "e6000000-0000-4000-8000-000000000001"}
+    await add_background(connection, 3, kind="content_statistics", payload=json.dumps(payload))
+    said = await rowmill(ebook, "run", "--burst", "--lanes", "background:content_statistics")
+    assert said.code == 0, said.err
+    rows = await connection.fetch("SELECT status::text FROM system.background_jobs")
+    assert [row[0] for row in rows] == ["completed"] * 3
+    assert (
+        await connection.fetchval("SELECT count(*) FROM rowmill.workers WHERE stopped_at IS NULL")
+        == 0
+    )
+    events = [json.loads(line)["event"] for line in said.err.splitlines()]
+    assert events[0] == "worker.started"
+    assert events[-1] == "worker.stopped"
+
+
+async def test_what_run_refuses_to_start_with(ebook: str, rowmill: Rowmill) -> None:
+    key = {"ROWMILL_PROVIDERS__NOBODY__API_KEY": "hunter2"}
+    for named, environment in (
+        ("adapter", key),
+        ("ROWMILL_HANDLERS", {"ROWMILL_HANDLERS": "no.such.module"}),
+        ("URL", {"ROWMILL_STORAGE_URL": "nonsense"}),
+    ):
+        said = await rowmill(ebook, "run", "--burst", **environment)
+        assert said.code == 2, said
+        assert named in said.err
+        assert "hunter2" not in said.err

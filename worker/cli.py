@@ -1,0 +1,68 @@
+"""The `rowmill` command.
+
+The commands live in worker/commands, one module per group. Those modules import nothing but typer
+until one of their commands runs: `rowmill --help` must not wait for a database driver.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from worker.commands import database, develop, fleet, gates, jobs, overview
+
+app = typer.Typer(
+    name="rowmill",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # they print local variables, which may hold keys
+    help=(
+        "Runs the AI jobs in your Postgres tables: no job lost, no provider paid twice.\n\n"
+        "ROWMILL_DATABASE_URL names the database; every setting is in docs/configuration.md.\n\n"
+        "First steps: rowmill demo. With your own database: rowmill migrate, rowmill attach "
+        "PLATFORM, rowmill run.\n\n"
+        "Exit codes: 0 done, 1 not found, refused, or something needs a person, 2 wrong usage or "
+        "settings, 3 the database can't be reached."
+    ),
+)
+
+RUNNING, LOOKING, ACTING, SETTING_UP = (
+    "Run a fleet",
+    "Look at it",
+    "Act on it",
+    "Set up a database",
+)
+
+app.command(rich_help_panel=RUNNING)(fleet.run)
+app.command(rich_help_panel=RUNNING)(fleet.demo)
+app.command(rich_help_panel=RUNNING)(fleet.sandbox)
+app.command(rich_help_panel=LOOKING)(overview.status)
+app.add_typer(jobs.app, name="job", rich_help_panel=LOOKING)
+app.command(rich_help_panel=ACTING)(gates.pause)
+app.command(rich_help_panel=ACTING)(gates.resume)
+app.command(rich_help_panel=ACTING)(jobs.retry)
+app.command(rich_help_panel=ACTING)(jobs.cancel)
+app.command(rich_help_panel=SETTING_UP)(database.migrate)
+app.command(rich_help_panel=SETTING_UP)(database.attach)
+app.command(rich_help_panel=SETTING_UP)(database.detach)
+app.command(rich_help_panel=SETTING_UP)(database.platforms)
+app.add_typer(develop.app, name="dev", rich_help_panel="Work on Rowmill itself")
+app.command(rich_help_panel="Work on Rowmill itself")(overview.version)
+
+
+def main() -> None:
+    """Run a command; what can go wrong outside of us is one clear line and an exit code."""
+    try:
+        app()
+    except Exception as error:
+        from worker.commands.problems import explain  # noqa: PLC0415 - imports what commands do
+
+        problem = explain(error)
+        if problem is None:
+            raise
+        typer.echo(f"rowmill: {problem.message}", err=True)
+        sys.exit(problem.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The commands of `rowmill`, one module per group; see worker/cli.py."""

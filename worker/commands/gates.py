@@ -1,0 +1,94 @@
+"""rowmill pause and resume."""
+# ruff: noqa: PLC0415 - a command pays only for what it uses
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker.commands.common import NOT_DONE, AsJson, print_json, who, with_store
+
+if TYPE_CHECKING:
+    from worker.store import Store
+
+Lane = Annotated[str | None, typer.Argument(help="A lane, such as openai; `status` lists them.")]
+Table = Annotated[str | None, typer.Option("--source", help="Only jobs of this table.")]
+All = Annotated[bool, typer.Option("--all", help="Everything.")]
+Reason = Annotated[str | None, typer.Option(help="Shown by `status` and `job show`.")]
+
+
+def pause(
+    lane: Lane = None,
+    source: Table = None,
+    every: All = False,
+    reason: Reason = None,
+    as_json: AsJson = False,
+) -> None:
+    """
+    Stop claiming from a lane, a table, one lane of one table, or everything.
+
+    Jobs that already run are finished; new ones wait, in order, until `rowmill resume`.
+
+    rowmill pause replicate --reason "credits used up"
+
+    rowmill pause --source generation_jobs
+
+    rowmill pause openai --source ai_generations
+
+    rowmill pause --all
+    """
+    from worker.store import operators
+
+    at = _gate(lane, source, every)
+
+    async def work(store: Store) -> None:
+        await operators.pause(store, lane=at[0], source=at[1], who=who(), reason=reason)
+
+    with_store(work)
+    gate = operators.Gate(*at)
+    if as_json:
+        print_json({"paused": gate.subject, "lane": gate.lane, "source": gate.source})
+    else:
+        typer.echo(f"{gate.subject} is paused; what runs is finished")
+
+
+def resume(
+    lane: Lane = None,
+    source: Table = None,
+    every: All = False,
+    as_json: AsJson = False,
+) -> None:
+    """
+    Take back a pause: name the lane or table as it was paused.
+
+    A pause on something else that also matches still holds, and is named.
+
+    rowmill resume replicate
+
+    rowmill resume --all
+    """
+    from worker.store import operators
+
+    at = _gate(lane, source, every)
+
+    async def work(store: Store) -> tuple[bool, list[operators.Gate]]:
+        resumed = await operators.resume(store, lane=at[0], source=at[1], who=who())
+        return resumed, await operators.paused_gates(store)
+
+    resumed, left = with_store(work)
+    subject, still = operators.Gate(*at).subject, [gate.subject for gate in left]
+    if as_json:
+        print_json({"resumed": resumed, "subject": subject, "still_paused": still})
+    else:
+        typer.echo(f"{subject} is resumed" if resumed else f"{subject} was not paused")
+        if still:
+            typer.echo(f"still paused: {', '.join(still)}")
+    if not resumed:
+        raise typer.Exit(NOT_DONE)
+
+
+def _gate(lane: str | None, source: str | None, every: bool) -> tuple[str, str]:
+    if every == (lane is not None or source is not None):
+        raise typer.BadParameter("name a lane, a table with --source, both, or --all")
+    return lane or "*", source or "*"

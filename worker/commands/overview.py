@@ -1,0 +1,40 @@
+"""rowmill status and version."""
+# ruff: noqa: PLC0415 - a command pays only for what it uses
+
+from __future__ import annotations
+
+import typer
+
+from worker.commands.common import NOT_DONE, OK, AsJson, print_json, with_store
+
+
+def status(as_json: AsJson = False) -> None:
+    """
+    The fleet at a glance: what waits, runs and fails, in which lane, and who works.
+
+    Exits with 1 when something needs a person, and says what to do; a pause doesn't, it is meant.
+
+    rowmill status
+
+    rowmill status --json | jq .needs_person
+    """
+    from worker.store import reports
+
+    report = with_store(reports.status)
+    if as_json:
+        print_json(report)
+    else:
+        from worker.commands.tables import print_status
+
+        print_status(report)
+    raise typer.Exit(NOT_DONE if report["needs_person"] else OK)
+
+
+def version(as_json: AsJson = False) -> None:
+    """The version of this program."""
+    from worker import __version__
+
+    if as_json:
+        print_json({"version": __version__})
+    else:
+        typer.echo(f"rowmill {__version__}")

@@ -1,0 +1,85 @@
+"""Errors in an operator's words: what is wrong, what to do next, and which exit code says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from worker.embedded_places import EmbeddedError
+from worker.logs import SECRET_NAMES, without_secrets
+from worker.maps import MapError
+from worker.settings import NoDatabase, Settings
+from worker.store import LockTimeout, Refused, StoreError, Unavailable
+from worker.store.migrations import MigrationError
+from worker.store.operators import UnknownName
+
+NOT_DONE, USAGE, UNREACHABLE = 1, 2, 3
+
+NO_SCHEMA = ("3F000", "42P01", "42703", "42883")
+"""No such schema, table, column, function."""
+
+NO_ENTRY = ("28", "3D")
+"""A refused login, a database that isn't there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    message: str
+    exit_code: int
+
+
+class PlainError(Exception):
+    """Already said in an operator's words."""
+
+
+class WrongSetting(Exception):
+    """A setting that only shows to be wrong when it is used."""
+
+
+def explain(error: Exception) -> Problem | None:
+    """None for what we don't know: that is a bug, and its traceback is wanted."""
+    problem = _explain(error)
+    return problem and Problem(without_secrets(problem.message), problem.exit_code)
+
+
+def _explain(error: Exception) -> Problem | None:
+    match error:
+        case StoreError():
+            return _of_store(error)
+        case NoDatabase() | SettingsError() | WrongSetting():
+            return Problem(str(error), USAGE)
+        case ValidationError() if error.title == Settings.__name__:
+            return Problem(_of_settings(error), USAGE)
+        case ImportError() if str(error).startswith("ROWMILL_HANDLERS"):
+            return Problem(str(error), USAGE)
+        case MapError() | MigrationError() | UnknownName() | EmbeddedError() | PlainError():
+            return Problem(str(error), NOT_DONE)
+    return None
+
+
+def _of_store(error: StoreError) -> Problem:
+    state = error.sqlstate
+    if isinstance(error, LockTimeout):
+        message = f"{error}: someone's open transaction holds the table; try again when it is over"
+        return Problem(message, NOT_DONE)
+    if isinstance(error, Unavailable) or state.startswith(NO_ENTRY):
+        message = f"can't reach the database: {error} (see ROWMILL_DATABASE_URL)"
+        return Problem(message, UNREACHABLE)
+    if isinstance(error, Refused) and state in NO_SCHEMA and "rowmill." in str(error):
+        message = f"no rowmill schema here, or an older one: run `rowmill migrate` ({error})"
+        return Problem(message, NOT_DONE)
+    if state == "42501":
+        message = f"{error}: connect as a role that owns schema rowmill and has BYPASSRLS"
+        return Problem(message, NOT_DONE)
+    return Problem(f"the database refused: {error}", NOT_DONE)
+
+
+def _of_settings(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        name = "__".join(str(part) for part in problem["loc"]).upper()
+        given = "" if SECRET_NAMES.search(name) else f" (it is {problem['input']!r})"
+        lines.append(f"ROWMILL_{name}: {problem['msg']}{given}")
+    return "; ".join(lines) + ": see docs/configuration.md"

@@ -1,0 +1,78 @@
+"""A worker process: start, wait for a signal, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import structlog
+from obstore.exceptions import BaseError as StorageError
+
+from worker.app import Worker
+from worker.commands.problems import PlainError, WrongSetting
+from worker.settings import Settings, database_url
+from worker.store.migrations import migrate, pending
+
+log = structlog.get_logger()
+
+
+async def serve(settings: Settings, *, burst: bool, migrate_first: bool) -> None:
+    stop = asyncio.Event()
+    _on_signals(stop)
+    await _check_schema(database_url(settings), migrate_first=migrate_first)
+    worker = await _open(settings)
+    await worker.start()
+    try:
+        await _until_stopped(worker, stop, burst=burst)
+    finally:
+        await worker.drain()
+
+
+async def _open(settings: Settings) -> Worker:
+    """Providers and storage are opened before any work; what they refuse is a setting."""
+    try:
+        return await Worker.open(settings)
+    except (ValueError, StorageError) as error:
+        raise WrongSetting(f"{str(error).splitlines()[0]}: see docs/configuration.md") from error
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    """The first signal drains; the second ends the process at once, as `kill -9` would."""
+
+    def received(number: signal.Signals) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        log.info("signal", name=number.name)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, received, number)
+
+
+async def _check_schema(dsn: str, *, migrate_first: bool) -> None:
+    """A worker on an older schema would fail job by job; it is better not to start."""
+    if migrate_first:
+        log.info("schema.migrated", applied=await migrate(dsn))
+        return
+    missing = await pending(dsn)
+    if missing:
+        raise PlainError(
+            f"this database lacks {', '.join(missing)}: "
+            "run `rowmill migrate`, or `rowmill run --migrate`"
+        )
+
+
+async def _until_stopped(worker: Worker, stop: asyncio.Event, *, burst: bool) -> None:
+    waiting: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
+    if burst:
+        waiting.append(asyncio.create_task(worker.until_done()))
+    try:
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()  # an error in it is ours too
+    finally:
+        for task in waiting:
+            task.cancel()

@@ -1,0 +1,113 @@
+"""The demo's processes: a sandbox provider that bills, and workers that can be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+LEASE_SECONDS = 4
+
+
+@dataclass(slots=True)
+class Sandbox:
+    process: asyncio.subprocess.Process
+    url: str
+
+    @classmethod
+    async def start(cls, directory: Path) -> Sandbox:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "jobs.sandbox", "--port", "0"),
+            *("--bill", str(directory / "bill.jsonl"), "--duration", "1.5", "--latency", "0.02"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=(directory / "sandbox.log").open("ab"),
+        )
+        assert process.stdout is not None
+        line = await process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the sandbox did not start: see {directory / 'sandbox.log'}")
+        return cls(process, json.loads(line)["url"])
+
+    async def bill(self) -> dict[str, Any]:
+        async with httpx.AsyncClient() as client:
+            charges = (await client.get(f"{self.url}/bill")).json()
+            summary = (await client.get(f"{self.url}/bill/summary")).json()
+        return {**charges, **summary, "charges": charges["charges"]}
+
+    async def stop(self) -> None:
+        await _end(self.process)
+
+
+@dataclass(slots=True)
+class Fleet:
+    dsn: str
+    sandbox_url: str
+    directory: Path
+    workers: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+
+    def environment(self) -> dict[str, str]:
+        """What a worker of this demo is configured with; also for the commands to go on with."""
+        return {
+            "ROWMILL_DATABASE_URL": self.dsn,
+            "ROWMILL_STORAGE_URL": f"file://{self.directory / 'outputs'}",
+            "ROWMILL_ALLOW_PRIVATE_HOSTS": "127.0.0.1",
+            "ROWMILL_LEASE_SECONDS": str(LEASE_SECONDS),
+            "ROWMILL_PROVIDERS__OPENAI__BASE_URL": f"{self.sandbox_url}/openai/v1",
+            "ROWMILL_PROVIDERS__OPENAI__API_KEY": "demo",
+            "ROWMILL_PROVIDERS__REPLICATE__BASE_URL": f"{self.sandbox_url}/replicate/v1",
+            "ROWMILL_PROVIDERS__REPLICATE__API_KEY": "demo",
+            "ROWMILL_PROVIDERS__REPLICATE__REQUEST_TIMEOUT": "5",
+            **{
+                f"ROWMILL_PROVIDERS__REPLICATE__MODELS__{medium.upper()}": f"sandbox/{medium}"
+                for medium in ("video", "image", "audio")
+            },
+        }
+
+    async def hire(self, name: str, *, slots: int = 12) -> None:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("ROWMILL_")}
+        environment = {
+            **inherited,
+            **self.environment(),
+            "ROWMILL_WORKER_NAME": name,
+            "ROWMILL_SLOTS": str(slots),
+            "ROWMILL_LOG_FORMAT": "json",
+        }
+        self.workers[name] = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "worker.cli", "run"),
+            env=environment,
+            stdout=(self.directory / f"{name}.log").open("ab"),
+            stderr=asyncio.subprocess.STDOUT,
+        )
+
+    def stop(self, name: str) -> None:
+        self.workers[name].send_signal(signal.SIGSTOP)
+
+    def go_on(self, name: str) -> None:
+        self.workers[name].send_signal(signal.SIGCONT)
+
+    async def kill(self, name: str) -> None:
+        process = self.workers.pop(name)
+        process.kill()
+        await process.wait()
+
+    async def dismiss(self) -> None:
+        await asyncio.gather(*(_end(process) for process in self.workers.values()))
+        self.workers.clear()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+        try:
+            async with asyncio.timeout(10):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
