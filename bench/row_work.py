@@ -167,7 +167,7 @@ async def _measure(dsn: str, file: Path, jobs: int, clients: int) -> float:
     await connection.close()
     if process.returncode != 0:
         raise RuntimeError(f"pgbench failed: {errors.decode()[-500:]}")
-    return (jobs - left) / seconds
+    return float((jobs - left) / seconds)
 
 
 def _binary() -> str:
@@ -176,7 +176,7 @@ def _binary() -> str:
         return found
     from worker.embedded_places import wheel_binaries  # noqa: PLC0415
 
-    return str(wheel_binaries() / "pgbench")
+    return str(wheel_binaries()[0] / "pgbench")
 
 
 if __name__ == "__main__":

@@ -243,6 +243,11 @@ class Worker:
     def free_slots(self) -> int:
         return 0 if self.draining else self.settings.slots - len(self._inflight)
 
+    def progress(self) -> list[tuple[str, str, float]]:
+        """(source, key, percent) of the jobs in hand."""
+        jobs = [job for job in self._inflight.values() if job is not None]
+        return [(job.attempt.source, job.attempt.key, job.percent) for job in jobs]
+
     def _holds(self, queue_id: int, token: int) -> bool:
         return (queue_id, token) in self._inflight or queue_id in self.consumer.starting
 

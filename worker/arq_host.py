@@ -41,6 +41,8 @@ from worker.settings import Settings, database_url
 from worker.store import Store, StoreError, Unavailable
 from worker.store.migrations import pending
 
+__all__ = ["connections", "door", "producer", "serve", "worker_settings"]
+
 log = structlog.get_logger()
 Context = dict[Any, Any]
 
@@ -216,16 +218,11 @@ async def _start_worker(settings: Settings, pool: ConnectionPool, ctx: Context) 
     worker = await Worker.open(settings)
     await worker.start()
     coordination = Coordination(pool)
-    progress = ProgressLoop(coordination, lambda: _progress_of(worker))
+    progress = ProgressLoop(coordination, worker.progress)
     ctx.update(_ctx(worker.store, worker.maintenance, coordination))
     ctx["progress"] = asyncio.create_task(progress.run())
     ctx["drain"] = Drain(worker.drain)
     ctx["drain"].on_signals()
-
-
-def _progress_of(worker: Any) -> list[tuple[str, str, float]]:
-    jobs = [job for job in worker._inflight.values() if job is not None]  # noqa: SLF001
-    return [(job.attempt.source, job.attempt.key, job.percent) for job in jobs]
 
 
 async def _drained(ctx: Context) -> None:

@@ -32,9 +32,9 @@ class ProviderSettings(BaseModel):
     models: dict[str, str] = Field(default_factory=dict)
     """Default model per medium (`video`, `image`, `audio`)."""
     headers: dict[str, str] = Field(default_factory=dict)
-    request_timeout: float = Field(60.0, gt=0)
+    request_timeout: float = Field(default=60.0, gt=0)
     """Seconds for a whole request and its answer."""
-    poll_seconds: float = Field(2.0, gt=0)
+    poll_seconds: float = Field(default=2.0, gt=0)
 
 
 @dataclass(frozen=True, slots=True)

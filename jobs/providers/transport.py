@@ -36,6 +36,7 @@ ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
     (aiohttp.ClientConnectorError, httpx.ConnectError),
     (aiohttp.ClientHttpProxyError, httpx.ProxyError),
     (aiohttp.InvalidURL, httpx.UnsupportedProtocol),
+    (aiohttp.NonHttpUrlClientError, httpx.UnsupportedProtocol),
     (TimeoutError, httpx.ReadTimeout),
     (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),
     (aiohttp.ClientPayloadError, httpx.RemoteProtocolError),
@@ -47,10 +48,17 @@ ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
 )
 CAUGHT = tuple({kind for kind, _ in ERRORS})
 
+BEFORE_CONNECTED = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.UnsupportedProtocol,
+)
+
 
 def excludes_acceptance(error: httpx.HTTPError) -> bool:
     """Whether this error proves that no server had the request."""
-    return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+    return isinstance(error, BEFORE_CONNECTED)
 
 
 class AiohttpTransport(httpx.AsyncBaseTransport):

@@ -22,13 +22,13 @@ BEGIN
 END $$;
 
 -- The heads of the queue: every (lane, source, rank) that has ready rows, with its oldest ready
--- time. One index probe per head (a loose scan), however many rows wait behind it.
-CREATE OR REPLACE FUNCTION rowmill.scan(p_lanes text[])
-RETURNS TABLE (lane text, source smallint, rank smallint, ready_from timestamptz)
+-- time. One index probe per head (a loose scan), however many rows wait behind it. Arrays, because
+-- a set-returning function costs a claim more than the scan itself.
+CREATE OR REPLACE FUNCTION rowmill.scan(
+    p_lanes text[], OUT lanes text[], OUT sources smallint[], OUT ranks smallint[],
+    OUT ready_from timestamptz[])
 LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
-#variable_conflict use_column
 BEGIN
-    RETURN QUERY
     WITH RECURSIVE head AS (
         (SELECT q.lane, q.source, q.rank, q.ready_at
            FROM rowmill.queue q WHERE q.state = 'ready'
@@ -41,16 +41,16 @@ BEGIN
                 WHERE q.state = 'ready' AND (q.lane, q.source, q.rank) > (h.lane, h.source, h.rank)
                 ORDER BY q.lane, q.source, q.rank, q.ready_at LIMIT 1) n
     )
-    SELECT h.lane, h.source, h.rank, h.ready_at FROM head h WHERE h.lane = ANY (p_lanes);
+    SELECT array_agg(h.lane), array_agg(h.source), array_agg(h.rank), array_agg(h.ready_at)
+      INTO lanes, sources, ranks, ready_from
+      FROM head h WHERE h.lane = ANY (p_lanes);
 END $$;
 
--- How many more jobs each closed or limited gate admits. Counts claims only where a limit needs it.
-CREATE OR REPLACE FUNCTION rowmill.gates()
-RETURNS TABLE (lane text, source text, free integer)
+-- How many more jobs each closed or limited gate ('lane/source') admits. Counts claims only where
+-- a limit needs it.
+CREATE OR REPLACE FUNCTION rowmill.gates(OUT names text[], OUT free integer[])
 LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
-#variable_conflict use_column
 BEGIN
-    RETURN QUERY
     WITH gate AS MATERIALIZED (
         SELECT l.lane, l.source, l.paused_at IS NOT NULL AS paused,
                least(l.max_running, l.platform_max_running) AS most
@@ -58,18 +58,19 @@ BEGIN
          WHERE l.paused_at IS NOT NULL
             OR l.max_running IS NOT NULL OR l.platform_max_running IS NOT NULL
     ), running AS MATERIALIZED (
-        SELECT q.lane, s.name AS source, count(*) AS jobs
-          FROM rowmill.queue q JOIN rowmill.sources s ON s.id = q.source
-         WHERE q.state = 'claimed' AND EXISTS (SELECT FROM gate g WHERE NOT g.paused)
-         GROUP BY 1, 2
+        SELECT q.lane, s.name AS source, q.jobs
+          FROM (SELECT c.lane, c.source, count(*) AS jobs FROM rowmill.queue c
+                 WHERE c.state = 'claimed' AND EXISTS (SELECT FROM gate g WHERE NOT g.paused)
+                 GROUP BY 1, 2) q
+          JOIN rowmill.sources s ON s.id = q.source
     )
-    SELECT g.lane, g.source,
-           CASE WHEN g.paused THEN 0
-                ELSE greatest(0, g.most - coalesce((
-                     SELECT sum(r.jobs) FROM running r
-                      WHERE g.lane IN ('*', r.lane) AND g.source IN ('*', r.source)), 0))::integer
-           END
-      FROM gate g;
+    SELECT array_agg(g.lane || '/' || g.source),
+           array_agg(CASE WHEN g.paused THEN 0
+                          ELSE greatest(0, g.most - coalesce((
+                               SELECT sum(r.jobs) FROM running r
+                                WHERE g.lane IN ('*', r.lane) AND g.source IN ('*', r.source)), 0))
+                     END::integer)
+      INTO names, free FROM gate g;
 END $$;
 
 -- Take up to p_want jobs for one worker, in strict order: rank, then ready time, then id.
@@ -115,13 +116,12 @@ BEGIN
 
     IF v_full THEN
         PERFORM rowmill.promote();
-        SELECT array_agg(h.lane), array_agg(h.source), array_agg(h.rank), array_agg(h.ready_from)
+        SELECT h.lanes, h.sources, h.ranks, h.ready_from
           INTO p_lane, p_source, p_rank, p_from FROM rowmill.scan(p_lanes) h;
     END IF;
     IF p_lane IS NOT NULL AND p_want > 0 THEN
         PERFORM pg_advisory_xact_lock(x'726f776d'::integer, 1);
-        SELECT array_agg(g.lane || '/' || g.source), array_agg(g.free)
-          INTO v_gates, v_free FROM rowmill.gates() g;
+        SELECT g.names, g.free INTO v_gates, v_free FROM rowmill.gates() g;
         v_gates := coalesce(v_gates, '{}');
 
         FOR v_rank IN SELECT DISTINCT r FROM unnest(p_rank) r ORDER BY r DESC LOOP

@@ -20,7 +20,8 @@ CREATE OR REPLACE FUNCTION rowmill.intend(p_intents jsonb)
 RETURNS TABLE (n integer, verdict text, id bigint, state rowmill.submission_state, provider text,
                account text, model text, estimate_cents numeric, cost_cents numeric, ref jsonb,
                result jsonb, age_seconds double precision, intended_at timestamptz)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+    SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     v_mine bigint[];
@@ -69,9 +70,12 @@ BEGIN
           FROM want w
           LEFT JOIN rowmill.queue q ON q.id = w.queue_id AND q.token = w.token
           LEFT JOIN rowmill.sources s ON s.id = q.source
-          LEFT JOIN rowmill.submissions u
-                 ON u.source = s.name AND u.row_key = q.row_key AND u.run = q.run AND u.step = w.step
-                AND u.state NOT IN ('failed', 'cancelled', 'written_off')
+          -- With a limit it stays one probe of the index for each intent, in every plan.
+          LEFT JOIN LATERAL (
+               SELECT * FROM rowmill.submissions u
+                WHERE u.source = s.name AND u.row_key = q.row_key AND u.run = q.run
+                  AND u.step = w.step AND u.state NOT IN ('failed', 'cancelled', 'written_off')
+                LIMIT 1) u ON true
          ORDER BY w.n;
 END $$;
 
@@ -79,7 +83,8 @@ END $$;
 -- at a provider is a fact, whoever holds the job now. Returns the submissions that took the change;
 -- one that had already ended keeps its end.
 CREATE OR REPLACE FUNCTION rowmill.journal(p_entries jsonb)
-RETURNS TABLE (id bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+RETURNS TABLE (id bigint) LANGUAGE sql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+    SET enable_hashjoin = off SET enable_mergejoin = off AS $$
     UPDATE rowmill.submissions u
        SET state = e.state,
            ref = coalesce(e.ref, u.ref),

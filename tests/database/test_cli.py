@@ -14,8 +14,17 @@ from typing import Any
 import pytest
 
 from tests.database.platform_samples import NewDatabase, run, sql_file
-from tests.database.support import Connect, Hand, OpenStore, add_background, add_videos, queued
+from tests.database.support import (
+    Connect,
+    Hand,
+    OpenStore,
+    add_background,
+    add_videos,
+    listening,
+    queued,
+)
 
+ROOT = Path(__file__).parents[2]
 MISSING = "9e0f06a0-22a3-4071-9831-b02b6524d6af"
 
 
@@ -39,7 +48,7 @@ def rowmill(tmp_path: Path) -> Rowmill:
     async def call(dsn: str | None, *arguments: str, **environment: str) -> Said:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("ROWMILL_")}
         named = {"ROWMILL_DATABASE_URL": dsn} if dsn else {}
-        named["PYTHONPATH"] = str(Path(__file__).parents[2])
+        named["PYTHONPATH"] = str(ROOT)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "worker.cli", *arguments),
             cwd=tmp_path,  # away from any .env
@@ -316,15 +325,16 @@ async def test_retry_and_cancel(
 
 
 async def test_errors_are_one_line_with_a_documented_exit_code(
-    server: str, new_database: NewDatabase, rowmill: Rowmill
+    new_database: NewDatabase, rowmill: Rowmill
 ) -> None:
     dsn = await new_database()
     nowhere = "postgresql://me:hunter2@127.0.0.1:1/x"
+    gone = dsn.replace("/rowmill_test_", "/rowmill_test_no_")
     for code, named, said in (
         (2, "ROWMILL_DATABASE_URL is not set", await rowmill(None, "status")),
         (2, "ROWMILL_SLOTS", await rowmill(dsn, "run", ROWMILL_SLOTS="many")),
         (3, "can't reach the database", await rowmill(nowhere, "status")),
-        (3, "no_such_database", await rowmill(f"{server}&dbname=no_such_database", "migrate")),
+        (3, "does not exist", await rowmill(gone, "migrate")),
     ):
         assert (said.code, said.out) == (code, ""), said
         assert named in said.err
@@ -363,3 +373,62 @@ async def test_what_run_refuses_to_start_with(ebook: str, rowmill: Rowmill) -> N
         assert said.code == 2, said
         assert named in said.err
         assert "hunter2" not in said.err
+
+
+HANGING = """
+import asyncio
+from jobs.registry import kind
+
+@kind("background:hang")
+async def hang(job, ctx):
+    await asyncio.Event().wait()
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("grace", "signals", "code"), [("0", 1, 0), ("600", 2, 143)])
+async def test_the_first_signal_drains_and_the_second_ends_at_once(
+    ebook: str,
+    connect: Connect,
+    tmp_path: Path,
+    *,
+    grace: str,
+    signals: int,
+    code: int,
+) -> None:
+    connection = await connect(ebook)
+    (tmp_path / "hanging.py").write_text(HANGING)
+    (key,) = await add_background(connection, kind="hang")
+    settings = {
+        "ROWMILL_DATABASE_URL": ebook,
+        "ROWMILL_HANDLERS": "hanging",
+        "ROWMILL_GRACE_SECONDS": grace,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}",
+    }
+    async with listening(connection, "rowmill_test") as heard:
+        await connection.execute(TELL_STARTED)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "worker.cli", "run"),
+            cwd=tmp_path,
+            env=os.environ | settings,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert await heard.get() == key
+    process.terminate()
+    assert process.stderr is not None
+    while b"worker.draining" not in (line := await process.stderr.readline()):
+        assert line
+    if signals == 2:
+        process.terminate()
+    await process.communicate()
+    assert process.returncode == code
+    state = (await queued(connection, key))[key]["state"]
+    assert state == ("ready" if code == 0 else "claimed")
+
+
+TELL_STARTED = """
+CREATE FUNCTION public.tell() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN PERFORM pg_notify('rowmill_test', NEW.id::text); RETURN NULL; END $$;
+CREATE TRIGGER tell AFTER UPDATE ON system.background_jobs FOR EACH ROW
+    WHEN (NEW.status::text = 'processing') EXECUTE FUNCTION public.tell();
+"""

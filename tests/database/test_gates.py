@@ -113,16 +113,15 @@ class Claimer:
                 self.mixed.randint(1, 6),
             )
             self.check(await running(self.connection))
-        taken = [row["queue_id"] for row in rows]
-        return await self.claimed(taken)
+        return await self.claimed([row["queue_id"] for row in rows])
 
     async def claimed(self, queue_ids: list[int]) -> list[Claimed]:
         rows = await self.connection.fetch(
-            "SELECT id, token, source, row_key, lane, rank, run, yields, tenant, ready_at"
+            "SELECT id, token, source, row_key, lane, rank, run, yields, tenant, ready_at, 0"
             " FROM rowmill.queue WHERE id = ANY ($1)",
             queue_ids,
         )
-        return [Claimed(*row, waited_ms=0) for row in rows]
+        return [Claimed(*row) for row in rows]
 
     def check(self, now: dict[tuple[str, str], int]) -> None:
         for gate in self.gates:

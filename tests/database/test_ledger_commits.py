@@ -156,10 +156,15 @@ async def test_an_intent_through_a_cut_connection_is_not_taken_for_granted(
     connection, store = await connect(photomemory), await open_store(photomemory, 1)
     hand, (work,) = await at_work(connection, store)
     pid = await store.value("SELECT pg_backend_pid()")
-    await connection.execute("SELECT pg_terminate_backend($1)", pid)
     journal = journal_of(store, work, hand)
-    with pytest.raises(Unavailable):
-        await intend(journal)
+    holder = await connect(photomemory)
+    async with holder.transaction():
+        await holder.execute("LOCK TABLE rowmill.submissions IN EXCLUSIVE MODE")
+        asked = asyncio.create_task(intend(journal))
+        await until(connection, WAITS_FOR_A_LOCK, pid)
+        await connection.execute("SELECT pg_terminate_backend($1)", pid)
+        with pytest.raises(Unavailable):
+            await asked
     assert await ledger_rows(connection) == []
     assert (await intend(journal)).fresh
 

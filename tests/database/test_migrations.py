@@ -10,7 +10,7 @@ import pytest
 
 from tests.database.platform_samples import NewDatabase
 from tests.database.support import Connect, Hand, OpenStore, add_videos
-from worker.store import Refused
+from worker.store import StoreError
 from worker.store import migrations as module
 from worker.store.migrations import MigrationError, Script, functions, migrate, migrations, pending
 
@@ -100,7 +100,7 @@ async def test_a_failing_migration_leaves_nothing_behind(
     ]
     monkeypatch.setattr(module, "migrations", lambda: scripts)
     before = await catalog(connection), await books(connection)
-    with pytest.raises(Refused, match="nonsense"):
+    with pytest.raises(StoreError, match="nonsense"):
         await migrate(photomemory)
     assert (await catalog(connection), await books(connection)) == before
 

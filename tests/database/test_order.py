@@ -30,18 +30,15 @@ async def fill(connection: Any, rows: int, seed: int = 1) -> None:
     while rows > 0:
         count = mixed.randint(1, 4)
         priority = mixed.randint(1, 10)
-        kind = mixed.choice(["webhook_delivery", "content_statistics"])
-        await mixed.choice(
-            [
-                lambda n=count, p=priority: add_videos(
-                    connection, n, priority=p, service=mixed.choice(["replicate", "runway"])
-                ),
-                lambda n=count: add_texts(connection, n, of=mixed.randint(1, 4)),
-                lambda n=count, p=priority, k=kind: add_background(
-                    connection, n, priority=p - 5, kind=k
-                ),
-            ]
-        )()
+        match mixed.randrange(3):
+            case 0:
+                service = mixed.choice(["replicate", "runway"])
+                await add_videos(connection, count, priority=priority, service=service)
+            case 1:
+                await add_texts(connection, count, of=mixed.randint(1, 4))
+            case _:
+                kind = mixed.choice(["webhook_delivery", "content_statistics"])
+                await add_background(connection, count, priority=priority - 5, kind=kind)
         rows -= count
 
 

@@ -15,7 +15,7 @@ from jobs.contract import Failed, RetryLater
 from tests.database.platform_samples import project
 from tests.database.settling import POLICY, Desk, half_effects, settlement
 from tests.database.support import Connect, Hand, OpenStore, Work, add_videos, failure
-from worker.store import LockTimeout, Store, Unavailable
+from worker.store import Claimed, LockTimeout, Store, Unavailable
 from worker.transitions import Settlement, settle
 
 JOBS_PER_PROJECT = 40
@@ -40,6 +40,14 @@ class Fleet:
 
     async def start(self, hand: Hand) -> list[Work]:
         claims = await hand.claim(25)
+        works = await self._start(hand, claims)
+        running = {work.queue_id for work in works}
+        left = [claim for claim in claims if claim.queue_id not in running]
+        # What the pulse of a worker does: a cancel that isn't committed leaves its claim as it is.
+        await hand.store.hand_back([c.queue_id for c in left], [c.token for c in left])
+        return works
+
+    async def _start(self, hand: Hand, claims: Sequence[Claimed]) -> list[Work]:
         wait = True
         while True:
             try:

@@ -21,7 +21,8 @@ def _undone() -> Iterator[None]:
     root = logging.getLogger()
     before, level = list(root.handlers), root.level
     yield
-    root.handlers[:], _ = before, root.setLevel(level)
+    root.handlers[:] = before
+    root.setLevel(level)
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
 

@@ -18,14 +18,15 @@ from aiohttp import web
 from jobs.providers.transport import AiohttpTransport, excludes_acceptance
 
 BODY = {"prompt": "a paid request"}
-QUICK = httpx.Timeout(5.0, read=0.2, write=0.2)
+PATIENT = httpx.Timeout(30.0)
+QUICK = httpx.Timeout(30.0, connect=0.2, read=0.2, write=0.2)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     transport = AiohttpTransport(limit=250)
-    async with httpx.AsyncClient(transport=transport, timeout=QUICK) as made:
+    async with httpx.AsyncClient(transport=transport, timeout=PATIENT) as made:
         yield made
 
 
@@ -52,6 +53,8 @@ class Peer:
         )
         body = await self.reader.readexactly(length)
         self.server.requests.append(body)
+        if len(self.server.requests) == 2:
+            self.server.second.set()
         return body
 
     async def send(self, data: bytes) -> None:
@@ -78,6 +81,7 @@ class RudeServer:
     requests: list[bytes] = field(default_factory=list)
     connections: int = 0
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    second: asyncio.Event = field(default_factory=asyncio.Event)
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -217,12 +221,27 @@ async def test_failures_after_connecting_prove_nothing(
     had_request: bool,
 ) -> None:
     async with serving(manners) as server:
+        quick = QUICK if httpx.ReadTimeout in expected else PATIENT
         with pytest.raises(httpx.HTTPError) as caught:
-            await client.post(server.url, json=BODY)
+            await client.post(server.url, json=BODY, timeout=quick)
         assert type(caught.value) in expected
         assert bool(server.requests) is had_request
         assert not excludes_acceptance(caught.value)
         assert server.connections == 1, "a POST is never silently repeated"
+
+
+async def test_reused_connection_that_closes_is_not_tried_again(client: httpx.AsyncClient) -> None:
+    async def close_at_the_second(peer: Peer) -> None:
+        await peer.read_request()
+        await peer.send(OK)
+        await peer.read_request()
+
+    async with serving(close_at_the_second) as server:
+        assert (await client.post(server.url, json=BODY)).text == "ok"
+        with pytest.raises(httpx.RemoteProtocolError) as caught:
+            await client.post(server.url, json=BODY)
+        assert not excludes_acceptance(caught.value)
+        assert (server.connections, len(server.requests)) == (1, 2)
 
 
 async def test_refused_connection_proves_that_nobody_had_it(client: httpx.AsyncClient) -> None:
@@ -244,7 +263,7 @@ async def test_connection_that_is_never_taken_up_times_out(client: httpx.AsyncCl
             await client.post(
                 f"http://127.0.0.1:{full.getsockname()[1]}/",
                 json=BODY,
-                timeout=httpx.Timeout(5.0, connect=0.2),
+                timeout=QUICK,
             )
     assert excludes_acceptance(caught.value)
 
@@ -268,8 +287,9 @@ async def test_failed_tls_handshake(client: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "http:///path"])
 async def test_url_that_is_not_http(client: httpx.AsyncClient, url: str) -> None:
-    with pytest.raises(httpx.UnsupportedProtocol):
+    with pytest.raises(httpx.UnsupportedProtocol) as caught:
         await client.post(url, json=BODY)
+    assert excludes_acceptance(caught.value)
 
 
 async def test_header_that_cannot_be_sent(client: httpx.AsyncClient) -> None:
@@ -293,8 +313,9 @@ async def test_server_that_stops_reading_the_request(
             yield bytes(1 << 16)
 
     async with serving(stop_reading) as server:
+        content = endless() if streamed else bytes(1 << 26)
         with pytest.raises(httpx.WriteTimeout) as caught:
-            await client.post(server.url, content=endless() if streamed else bytes(1 << 26))
+            await client.post(server.url, content=content, timeout=QUICK)
         assert not excludes_acceptance(caught.value)
 
 
@@ -325,8 +346,7 @@ async def test_errors_and_cancellation_give_their_place_back() -> None:
         with pytest.raises(httpx.ReadTimeout):
             await client.post(server.url, json=BODY)
         task = asyncio.create_task(client.post(server.url, json=BODY, timeout=None))
-        while len(server.requests) < 2:
-            await asyncio.sleep(0)
+        await server.second.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -383,14 +403,14 @@ async def test_connection_is_used_again(client: httpx.AsyncClient, good: Good) -
 async def test_unread_body_closes_its_connection(client: httpx.AsyncClient, good: Good) -> None:
     big = bytes(1 << 22)
     for _ in range(2):
-        async with client.stream("POST", f"{good.url}/echo", content=big, timeout=5) as answer:
+        async with client.stream("POST", f"{good.url}/echo", content=big) as answer:
             assert answer.status_code == 200
     assert len(good.connections) == 2
 
 
 async def test_two_hundred_at_once(client: httpx.AsyncClient, good: Good) -> None:
     async def one(number: int) -> int:
-        answer = await client.post(f"{good.url}/echo", json={"n": number}, timeout=30)
+        answer = await client.post(f"{good.url}/echo", json={"n": number})
         return int(answer.json()["n"])
 
     assert await asyncio.gather(*map(one, range(200))) == list(range(200))
@@ -419,11 +439,11 @@ async def test_uploads(client: httpx.AsyncClient, good: Good) -> None:
         for letter in b"abc":
             yield bytes([letter]) * 100_000
 
-    streamed = await client.post(f"{good.url}/echo", content=chunks(), timeout=5)
+    streamed = await client.post(f"{good.url}/echo", content=chunks())
     assert streamed.content == b"a" * 100_000 + b"b" * 100_000 + b"c" * 100_000
     assert good.seen[-1].headers["Transfer-Encoding"] == "chunked"
     big = json.dumps({"image": "x" * 3_000_000}).encode()
-    assert (await client.post(f"{good.url}/echo", content=big, timeout=5)).content == big
+    assert (await client.post(f"{good.url}/echo", content=big)).content == big
     assert good.seen[-1].headers["Content-Length"] == str(len(big))
     files = {"image": ("a.png", b"\x89PNG", "image/png")}
     form = await client.post(f"{good.url}/echo", files=files, data={"prompt": "p"})

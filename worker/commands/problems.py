@@ -11,7 +11,7 @@ from worker.embedded_places import EmbeddedError
 from worker.logs import SECRET_NAMES, without_secrets
 from worker.maps import MapError
 from worker.settings import NoDatabase, Settings
-from worker.store import LockTimeout, Refused, StoreError, Unavailable
+from worker.store import LockTimeout, StoreError
 from worker.store.migrations import MigrationError
 from worker.store.operators import UnknownName
 
@@ -20,8 +20,8 @@ NOT_DONE, USAGE, UNREACHABLE = 1, 2, 3
 NO_SCHEMA = ("3F000", "42P01", "42703", "42883")
 """No such schema, table, column, function."""
 
-NO_ENTRY = ("28", "3D")
-"""A refused login, a database that isn't there."""
+NO_ENTRY = ("08", "28", "3D", "53", "57")
+"""Connections lost, logins refused, a database that isn't there, a server that is full or ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +64,15 @@ def _of_store(error: StoreError) -> Problem:
     if isinstance(error, LockTimeout):
         message = f"{error}: someone's open transaction holds the table; try again when it is over"
         return Problem(message, NOT_DONE)
-    if isinstance(error, Unavailable) or state.startswith(NO_ENTRY):
-        message = f"can't reach the database: {error} (see ROWMILL_DATABASE_URL)"
-        return Problem(message, UNREACHABLE)
-    if isinstance(error, Refused) and state in NO_SCHEMA and "rowmill." in str(error):
+    if state in NO_SCHEMA and "rowmill." in str(error):
         message = f"no rowmill schema here, or an older one: run `rowmill migrate` ({error})"
         return Problem(message, NOT_DONE)
     if state == "42501":
         message = f"{error}: connect as a role that owns schema rowmill and has BYPASSRLS"
         return Problem(message, NOT_DONE)
+    if not state or state.startswith(NO_ENTRY):
+        message = f"can't reach the database: {error} (see ROWMILL_DATABASE_URL)"
+        return Problem(message, UNREACHABLE)
     return Problem(f"the database refused: {error}", NOT_DONE)
 
 

@@ -24,10 +24,24 @@ async def serve(settings: Settings, *, burst: bool, migrate_first: bool) -> None
     await _check_schema(database_url(settings), migrate_first=migrate_first)
     worker = await _open(settings)
     await worker.start()
+    door = asyncio.create_task(_door(settings, worker))
     try:
         await _until_stopped(worker, stop, burst=burst)
     finally:
+        door.cancel()
+        await asyncio.gather(door, return_exceptions=True)
         await worker.drain()
+
+
+async def _door(settings: Settings, worker: Worker) -> None:
+    """arq's messages and clock, where there is a Redis; supervised, it never ends the worker."""
+    if settings.redis_url is None:
+        return
+    from worker import arq_host  # noqa: PLC0415 - most workers need no arq
+
+    await arq_host.serve(
+        settings, worker.store, chores=worker.maintenance, running=worker.progress
+    )
 
 
 async def _open(settings: Settings) -> Worker:

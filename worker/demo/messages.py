@@ -7,7 +7,8 @@ import os
 import uuid
 from typing import Any
 
-from worker.arq_host import connections, producer, serve
+from worker.arq_host import producer, serve
+from worker.coordination import connections
 from worker.settings import Settings
 from worker.store import Store
 

@@ -26,9 +26,10 @@ from worker.generate.words import (
 )
 from worker.maps import parse_path
 
+# Plans that a producer's session made while the queue was empty must hold for a full one.
 _DEFINER = (
     "LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp\n"
-    "    SET enable_seqscan = off"
+    "    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off"
 )
 _TELL = """
         IF v_claim.worker IS NOT NULL THEN
@@ -151,14 +152,18 @@ def _moved(target: Target) -> str:
 
 
 def _remove(target: Target) -> str:
-    rows = "(SELECT OLD.*)" if target.partitioned else "old_rows"
+    key = f"{{}}.{ident(target.source.key)}::text"
+    gone = (
+        f"= {key.format('OLD')}"
+        if target.partitioned
+        else f"= ANY (ARRAY(SELECT {key.format('o')} FROM old_rows o))"
+    )
     return _function(
         target,
         "remove",
         "    v_claim record;",
         f"""    FOR v_claim IN
-        DELETE FROM rowmill.queue q USING {rows} o
-         WHERE q.source = {target.id} AND q.row_key = o.{ident(target.source.key)}::text
+        DELETE FROM rowmill.queue q WHERE q.source = {target.id} AND q.row_key {gone}
         RETURNING q.id, q.worker
     LOOP{_TELL}
     END LOOP;""",

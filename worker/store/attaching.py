@@ -88,7 +88,7 @@ async def _attach(
 async def _backfill(connection: Any, source: str) -> int:
     total = 0
     while True:
-        count = await connection.fetchval(f"SELECT rowmill.sweep_{source}(50000, true)")
+        count: int = await connection.fetchval(f"SELECT rowmill.sweep_{source}(50000, true)")
         total += count
         if count < 50000:
             return total

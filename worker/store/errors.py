@@ -55,6 +55,8 @@ def translated() -> Iterator[None]:
         yield
     except asyncpg.PostgresError as error:
         raise _translate(error) from error
+    except ValueError as error:  # a parameter asyncpg can't encode
+        raise Refused(str(error)) from error
     except (asyncpg.InterfaceError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
         raise Unavailable(f"{type(error).__name__}: {error}") from error
 

@@ -165,7 +165,9 @@ class Store:
 
     async def scan(self, lanes: Sequence[str]) -> list[Head]:
         rows = await self.fetch(
-            "SELECT lane, source, rank, ready_from FROM rowmill.scan($1)", list(lanes)
+            "SELECT h.* FROM rowmill.scan($1) s, unnest(s.lanes, s.sources, s.ranks, s.ready_from)"
+            " AS h (lane, source, rank, ready_from)",
+            list(lanes),
         )
         return [Head(r["lane"], r["source"], r["rank"], r["ready_from"]) for r in rows]
 
