@@ -101,7 +101,9 @@ class Consumer:
                 log.warning("claim.failed", error=str(error))
                 await asyncio.sleep(OUTAGE_PAUSE)
                 continue
-            if claimed == 0:
+            if claimed:
+                await asyncio.sleep(0)  # let what was launched begin before the next claim
+            else:
                 await self._wait()
 
     async def _wait(self) -> None:

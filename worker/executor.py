@@ -38,6 +38,7 @@ from jobs.providers.journal import Journal, LostClaim, Submission
 from jobs.registry import Kind, Registry, RetryPolicy
 from worker import transitions
 from worker.ledger import ClaimJournal
+from worker.logs import bind_job
 from worker.transitions import Settlement, Try
 
 log = structlog.get_logger()
@@ -143,6 +144,8 @@ class Executor:
         running.task = asyncio.create_task(self.run(running))
 
     async def run(self, running: Running) -> None:
+        attempt = running.attempt
+        bind_job(source=attempt.source, key=attempt.key, lane=attempt.lane, attempt=attempt.tries + 1)
         try:
             settlement = await self._settlement(running)
         except LostClaim:
@@ -187,19 +190,19 @@ class Executor:
         except (LostClaim, asyncio.CancelledError):
             raise
         except Exception as error:  # a handler may raise anything; the job answers for it
-            log.exception("job.crashed", source=running.job.source, key=running.job.key)
+            log.exception("job.crashed")
             return RetryLater(
                 Failure(FailureKind.UNKNOWN, f"{type(error).__name__}: {error}", code="exception")
             )
 
     async def _drop(self, running: Running) -> None:
         """Nothing may be written for this row any more; what a provider still does is ended."""
-        log.info("job.lost", source=running.job.source, key=running.job.key, run=running.job.run)
+        log.info("job.lost", run=running.job.run)
         try:
             for submission in list(running.journal.open.values()):
                 await self._services.runner.abandon(running.journal, submission)
         except Exception:  # maintenance settles what is left open
-            log.exception("job.abandon_failed", source=running.job.source, key=running.job.key)
+            log.exception("job.abandon_failed")
         finally:
             self._dropped(running)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -105,6 +105,8 @@ class NoDatabase(Exception):
 
 
 EMBEDDED = "embedded:"
+_EMBEDDED: dict[Path, Any] = {}
+"""The servers this process started; a reference keeps each one's guardian."""
 
 
 def database_url(settings: Settings) -> str:
@@ -115,6 +117,8 @@ def database_url(settings: Settings) -> str:
         return settings.database_url
     from worker.embedded import EmbeddedPostgres  # noqa: PLC0415 - an optional dependency
 
-    server = EmbeddedPostgres(Path(settings.database_url.removeprefix(EMBEDDED)))
-    server.start()  # its guardian stops it when this process ends
-    return server.dsn()
+    directory = Path(settings.database_url.removeprefix(EMBEDDED))
+    if directory not in _EMBEDDED:
+        _EMBEDDED[directory] = EmbeddedPostgres(directory)
+        _EMBEDDED[directory].start()  # its guardian stops it when this process ends
+    return str(_EMBEDDED[directory].dsn())

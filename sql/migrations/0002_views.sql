@@ -67,7 +67,7 @@ SELECT q.id, s.name AS source, q.row_key, q.lane, q.state, q.rank, q.ready_at, q
                  FROM rowmill.workers v
                 WHERE v.stopped_at IS NULL AND NOT v.draining
                   AND v.heartbeat_at > statement_timestamp() - v.lease) live,
-              LATERAL (SELECT min(g.subject || ' is paused by ' || g.paused_by || coalesce(': ' || g.pause_reason, ''))
+              LATERAL (SELECT min(g.subject || ' is paused' || coalesce(' by ' || g.paused_by, '') || coalesce(': ' || g.pause_reason, ''))
                           FILTER (WHERE g.paused_at IS NOT NULL) AS paused,
                       min(g.subject || ' is full: ' || g.running || ' of ' || g.most || ' run')
                           FILTER (WHERE g.running >= g.most) AS full_

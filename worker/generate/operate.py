@@ -107,7 +107,8 @@ def _retry(target: Target) -> str:
         sets.append(f"{ident(source.tries.column)} = 0")
     sets += assignments(target, "requeue")
     return f"""CREATE OR REPLACE FUNCTION rowmill.retry_{source.name}(p_key text) RETURNS text
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off AS $rowmill$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off
+    SET rowmill.retrying = 'on' AS $rowmill$
 DECLARE
     v_now    timestamptz := clock_timestamp();
     v_status text;

@@ -81,6 +81,10 @@ def _change(target: Target) -> str:
     joins = " ".join([*lane_joins, *rank_joins, *tenant_joins])
     moved = _moved(target)
     finished = words([w for w in (status.succeeded, status.failed, status.cancelled) if w])
+    # An UPDATE of a finished row asks for new work; `rowmill retry` asks for the rest of the old.
+    again = (
+        f"v_before IN {finished} AND current_setting('rowmill.retrying', true) IS DISTINCT FROM 'on'"
+    )
     return _function(
         target,
         "change",
@@ -133,7 +137,7 @@ def _change(target: Target) -> str:
         -- worker and starts over in the same run.
         INSERT INTO rowmill.queue ({QUEUE_COLUMNS})
         VALUES ({target.id}, NEW.{key}::text, v_lane, v_rank, v_ready, v_state,
-                {run_of(target, "NEW", again=f"v_before IN {finished}")}, v_tenant)
+                {run_of(target, "NEW", again=again)}, v_tenant)
         ON CONFLICT (source, row_key) DO UPDATE
            SET lane = v_lane, rank = v_rank, ready_at = v_ready, state = v_state, tenant = v_tenant,
                token = NULL, worker = NULL, claimed_at = NULL, note = NULL;

@@ -47,10 +47,12 @@ class Script:
     version: int
     name: str
     sql: str
+    generator: str = ""
+    """The code that makes each source's functions: they are made again when it changes."""
 
     @property
     def checksum(self) -> str:
-        return hashlib.sha256(self.sql.encode()).hexdigest()
+        return hashlib.sha256((self.sql + self.generator).encode()).hexdigest()
 
 
 def migrations() -> list[Script]:
@@ -64,7 +66,9 @@ def migrations() -> list[Script]:
 def functions() -> Script:
     """All function files as one script, of the newest migration's version."""
     text = "\n".join(path.read_text() for path in _sql_files("functions"))
-    return Script(migrations()[-1].version, "functions", text)
+    code = sorted(files("worker.generate").iterdir(), key=lambda path: path.name)
+    generator = "\n".join(path.read_text() for path in code if path.name.endswith(".py"))
+    return Script(migrations()[-1].version, "functions", text, generator)
 
 
 def _sql_files(folder: str) -> list[Traversable]:
@@ -150,6 +154,8 @@ async def pending(dsn: str) -> list[str]:
                 row["version"]
                 for row in await connection.fetch("SELECT version FROM rowmill.migrations")
             }
+            wanted = await _functions_wanted(connection, functions()) if known else False
         finally:
             await connection.close()
-    return [script.name for script in migrations() if script.version not in known]
+    missing = [script.name for script in migrations() if script.version not in known]
+    return [*missing, "functions"] if wanted or missing else []

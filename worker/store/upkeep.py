@@ -110,8 +110,8 @@ async def missing_triggers(store: Store) -> list[str]:
 
 
 async def clean_up(store: Store) -> None:
-    """Statistics live a day, stopped workers a week; failures and the ledger are kept."""
-    await store.value("DELETE FROM rowmill.pulses WHERE at < now() - interval '1 day'")
+    """Statistics live two hours, stopped workers a week; failures and the ledger are kept."""
+    await store.value("DELETE FROM rowmill.pulses WHERE at < now() - interval '2 hours'")
     await store.value("DELETE FROM rowmill.workers WHERE stopped_at < now() - interval '7 days'")
 
 
