@@ -18,7 +18,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Rowmill's benchmarks. Uses ROWMILL_DATABASE_URL's server, else an embedded one.",
     )
     commands = parser.add_subparsers(dest="name", required=True)
-    work = commands.add_parser("row-work", help="jobs per second through one worker, beside pgbench")
+    work = commands.add_parser(
+        "row-work", help="jobs per second through one worker, beside pgbench"
+    )
     work.add_argument("--jobs", type=int, default=20_000)
     work.add_argument("--paid", action="store_true", help="journal a paid call for every job")
     work.add_argument("--runs", type=int, default=3, help="runs of each side; the median counts")

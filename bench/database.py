@@ -20,7 +20,6 @@ from worker.store.migrations import migrate
 USERS = 1000
 
 
-
 @contextmanager
 def server() -> Iterator[str]:
     """ROWMILL_DATABASE_URL's server, or an embedded one with default durability."""

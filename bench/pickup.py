@@ -78,7 +78,9 @@ async def _pickup(client: Any, lines: asyncio.StreamReader, number: int) -> floa
 
 async def _settled(client: Any, key: str) -> None:
     """The next sample begins when this job is over and the worker has gone idle again."""
-    while await client.fetchval("SELECT EXISTS (SELECT FROM rowmill.queue WHERE row_key = $1)", key):
+    while await client.fetchval(
+        "SELECT EXISTS (SELECT FROM rowmill.queue WHERE row_key = $1)", key
+    ):
         await asyncio.sleep(0.001)
     await asyncio.sleep(0.02)
 

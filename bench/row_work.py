@@ -41,7 +41,10 @@ async def run(jobs: int, *, paid: bool, runs: int) -> dict[str, Any]:
         "jobs_per_s": round(mine),
         "pgbench_jobs_per_s": round(yardstick),
         "ratio": round(mine / yardstick, 3),
-        "runs": [{"jobs_per_s": round(a), "pgbench_jobs_per_s": round(b)} for a, b in zip(ours, theirs, strict=True)],
+        "runs": [
+            {"jobs_per_s": round(a), "pgbench_jobs_per_s": round(b)}
+            for a, b in zip(ours, theirs, strict=True)
+        ],
     }
 
 
@@ -156,7 +159,20 @@ async def _measure(dsn: str, file: Path, jobs: int, clients: int) -> float:
         "SELECT rowmill.register(1, 'pgbench', '0', '{replicate}', 1000, 3600)"
     )
     each = -(-jobs // (BATCH * clients))
-    arguments = ["-n", "-M", "prepared", "-c", str(clients), "-j", str(clients), "-t", str(each), "-f", str(file), dsn]
+    arguments = [
+        "-n",
+        "-M",
+        "prepared",
+        "-c",
+        str(clients),
+        "-j",
+        str(clients),
+        "-t",
+        str(each),
+        "-f",
+        str(file),
+        dsn,
+    ]
     began = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
         _binary(), *arguments, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE

@@ -1,7 +1,7 @@
 """A worker, put together: settings in, running loops out.
 
-    Worker.open()    connects and builds; Worker.start() registers and starts the loops
-    Worker.drain()   stops claiming, finishes or hands back, says good-bye
+Worker.open()    connects and builds; Worker.start() registers and starts the loops
+Worker.drain()   stops claiming, finishes or hands back, says good-bye
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from jobs.storage import open_storage
 from worker import __version__, transitions
 from worker.consumer import Consumer
 from worker.executor import Executor, PaidCalls, Running, Services
-from worker.ledger import ClaimJournal, Ledger, Lease, boottime
+from worker.generate.words import mirrors_kind
+from worker.ledger import ClaimJournal, Lease, Ledger, boottime
 from worker.maintenance import Maintenance
 from worker.maps import Platform, Source
-from worker.generate.words import mirrors_kind
 from worker.pulse import PulseLoop
 from worker.settings import Settings, database_url
 from worker.settler import Settler
@@ -47,6 +47,7 @@ class Worker:
         self,
         settings: Settings,
         store: Store,
+        *,
         registry: kinds.Registry,
         providers: Mapping[str, Provider],
         client: httpx.AsyncClient,
@@ -126,7 +127,7 @@ class Worker:
         registry: kinds.Registry | None = None,
         runner: PaidCalls | None = None,
     ) -> Worker:
-        """Connect to everything a worker needs. Loads the job kinds first: they fail the fastest."""
+        """Connect to everything a worker needs; the job kinds first, they fail the fastest."""
         registry = registry or kinds.load(settings.handlers)
         store = await Store.open(database_url(settings))
         client = httpx.AsyncClient(transport=AiohttpTransport(limit=settings.slots + 50))
@@ -143,7 +144,15 @@ class Worker:
             resubmit_up_to_cents=settings.resubmit_up_to_cents,
             lease_seconds=settings.lease_seconds,
         )
-        return cls(settings, store, registry, providers, client, runner, policy)
+        return cls(
+            settings,
+            store,
+            registry=registry,
+            providers=providers,
+            client=client,
+            runner=runner,
+            policy=policy,
+        )
 
     # ------------------------------------------------------------------ life
 
@@ -327,7 +336,7 @@ class Worker:
     # ------------------------------------------------------------------ sources and lanes
 
     async def load_sources(self) -> None:
-        """What is attached, and which lanes of it this worker can serve. Read again now and then."""
+        """What is attached, and which lanes of it this worker can serve; read now and then."""
         infos = await self.store.sources()
         self._platforms = {i.platform: Platform.from_definition(i.definition) for i in infos}
         self._sources = {info.id: info for info in infos}
@@ -339,9 +348,7 @@ class Worker:
             await self.store.set_lanes(self.id, lanes)
 
     def _served(self, info: SourceInfo) -> list[str]:
-        source = next(
-            s for s in self._platforms[info.platform].map.sources if s.name == info.name
-        )
+        source = next(s for s in self._platforms[info.platform].map.sources if s.name == info.name)
         return [lane for lane in self._possible(source) if lane not in info.unserved]
 
     def _possible(self, source: Source) -> list[str]:

@@ -152,7 +152,7 @@ class Consumer:
             started = await self._read(source, batch[0].token, ids)
         except Refused as error:
             if len(batch) == 1:
-                log.error("start.refused", source=source, key=batch[0].key, error=str(error))
+                log.warning("start.refused", source=source, key=batch[0].key, error=str(error))
                 self._refuse(batch[0], str(error))
                 return
             middle = len(batch) // 2

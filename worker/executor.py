@@ -145,27 +145,37 @@ class Executor:
 
     async def run(self, running: Running) -> None:
         attempt = running.attempt
-        bind_job(source=attempt.source, key=attempt.key, lane=attempt.lane, attempt=attempt.tries + 1)
+        bind_job(
+            source=attempt.source, key=attempt.key, lane=attempt.lane, attempt=attempt.tries + 1
+        )
         try:
             settlement = await self._settlement(running)
         except LostClaim:
             settlement = None
         except asyncio.CancelledError:
-            settlement = None if running.lost else transitions.release(running.attempt)
+            settlement = None if running.lost else self._stopped(running)
         if settlement is None:
             await self._drop(running)
         else:
             self._put(settlement)
 
+    def _stopped(self, running: Running) -> Settlement:
+        if running.draining:
+            return transitions.release(running.attempt)
+        failure = Failure(FailureKind.UNKNOWN, "the handler cancelled itself", code="exception")
+        return self._settle(running, RetryLater(failure), None)
+
     async def _settlement(self, running: Running) -> Settlement:
         kind = self._registry.get(running.attempt.kind)
-        outcome = await self._outcome(running, kind)
+        return self._settle(running, await self._outcome(running, kind), kind)
+
+    def _settle(self, running: Running, outcome: Outcome, kind: Kind | None) -> Settlement:
         return transitions.settle(
             outcome,
             running.attempt,
             policy=kind.retry if kind else NO_POLICY,
             max_yields=self._max_yields,
-            chance=random.random(),  # noqa: S311 - jitter, no secret
+            chance=random.random(),
             duration_ms=running.duration_ms,
             spent=running.journal.spent,
         )
@@ -173,7 +183,9 @@ class Executor:
     async def _outcome(self, running: Running, kind: Kind | None) -> Outcome:
         if kind is None:
             known = ", ".join(self._registry.names())
-            return _failed(f"no handler for kind {running.attempt.kind!r}; there are {known}", "kind")
+            return _failed(
+                f"no handler for kind {running.attempt.kind!r}; there are {known}", "kind"
+            )
         context = JobContext(running, self._services)
         try:
             async with asyncio.timeout(kind.timeout):
@@ -209,5 +221,3 @@ class Executor:
 
 def _failed(message: str, code: str) -> Outcome:
     return Failed(Failure(FailureKind.INVALID, message, code=code))
-
-

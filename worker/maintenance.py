@@ -1,19 +1,18 @@
 """What has to happen now and then, on some worker: each chore is safe to run twice, or everywhere.
 
-    rescue       claims of workers that stopped go back to the queue
-    limits       the platform's own settings become gates
-    sources      newly attached tables, kinds that became possible
-    partitions   made ahead of time
-    sweep        ready rows that missed their trigger
-    orphans      accepted paid tasks whose job is over: what they cost is learnt and recorded
-    clean_up     old statistics and workers
+rescue       claims of workers that stopped go back to the queue
+limits       the platform's own settings become gates
+sources      newly attached tables, kinds that became possible
+partitions   made ahead of time
+sweep        ready rows that missed their trigger
+orphans      accepted paid tasks whose job is over: what they cost is learnt and recorded
+clean_up     old statistics and workers
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,12 +27,11 @@ from worker.store import Store, StoreError, upkeep
 log = structlog.get_logger()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Chore:
     name: str
     every: float
     work: Callable[[], Awaitable[None]]
-    due: float = 0.0
 
 
 class Maintenance:
@@ -67,22 +65,28 @@ class Maintenance:
         ]
 
     async def run(self) -> None:
+        """Each chore in a loop of its own: a provider that is slow to cancel delays no rescue."""
+        async with asyncio.TaskGroup() as group:
+            for chore in self._chores:
+                group.create_task(self._repeat(chore))
+
+    async def _repeat(self, chore: Chore) -> None:
         while True:
-            await self.run_once()
-            next_due = min(chore.due for chore in self._chores)
-            await asyncio.sleep(max(0.05, next_due - time.monotonic()))
+            await self._do(chore)
+            # Spread out, so that a fleet doesn't do the same thing at the same moment.
+            await asyncio.sleep(chore.every * random.uniform(0.8, 1.2))
 
     async def run_once(self) -> None:
-        """Do the chores that are due. One that fails is tried again at its next turn."""
+        """Every chore once."""
         for chore in self._chores:
-            if time.monotonic() < chore.due:
-                continue
-            # Spread out, so that a fleet doesn't do the same thing at the same moment.
-            chore.due = time.monotonic() + chore.every * random.uniform(0.8, 1.2)  # noqa: S311
-            try:
-                await chore.work()
-            except StoreError as error:
-                log.warning("chore.failed", chore=chore.name, error=str(error))
+            await self._do(chore)
+
+    async def _do(self, chore: Chore) -> None:
+        """One that fails is tried again at its next turn."""
+        try:
+            await chore.work()
+        except StoreError as error:
+            log.warning("chore.failed", chore=chore.name, error=str(error))
 
     async def rescue(self) -> None:
         count = await self._store.rescue(self._worker())
@@ -119,7 +123,20 @@ class Maintenance:
 
     async def _finish(self, row: Mapping[str, Any]) -> None:
         journal = ClaimJournal(self._ledger, queue_id=0, token=0, worker=self._worker())
-        await self._runner.settle_orphan(journal, submission_of(row, fresh=False))
+        submission = submission_of(row, fresh=False)
+        if await self._unwanted(row["source"], row["row_key"]):
+            await self._runner.abandon(journal, submission)
+        else:
+            await self._runner.settle_orphan(journal, submission)
+
+    async def _unwanted(self, name: str, key: str) -> bool:
+        """Cancelled or deleted: the provider need not go on. A failed row's task may succeed."""
+        for platform in self._platforms():
+            for source in platform.map.sources:
+                if source.name == name:
+                    status = await upkeep.row_status(self._store, source, key)
+                    return status is None or status == source.status.cancelled
+        return False
 
     async def clean_up(self) -> None:
         await upkeep.clean_up(self._store)

@@ -296,7 +296,9 @@ def _rules(path: Path, model: PlatformMap) -> dict[str, str]:
     found = {}
     for file in sorted(path.parent.glob("*.sql")):
         if file.stem in known or (
-            file.stem.startswith(by_kind) and file.stem.count(".") == 2 and file.stem.endswith(KIND_RULES)
+            file.stem.startswith(by_kind)
+            and file.stem.count(".") == 2
+            and file.stem.endswith(KIND_RULES)
         ):
             found[file.stem] = file.read_text(encoding="utf-8")
         elif file.stem not in {"schema", "sample"}:

@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     resubmit_up_to_cents: Decimal = Field(
         default=Decimal(1),
         ge=0,
-        description="A paid call whose fate can't be learnt is sent again only up to this estimate.",
+        description="A paid call whose fate can't be learnt is sent again up to this estimate.",
     )
     providers: dict[str, ProviderSettings] = Field(
         default={}, description="Per provider: ROWMILL_PROVIDERS__OPENAI__API_KEY and so on."
@@ -110,7 +110,7 @@ _EMBEDDED: dict[Path, Any] = {}
 
 
 def database_url(settings: Settings) -> str:
-    """The configured Postgres; `embedded:DIRECTORY` starts one of our own for this process's life."""
+    """The configured Postgres; `embedded:DIRECTORY` starts one for the life of this process."""
     if not settings.database_url:
         raise NoDatabase
     if not settings.database_url.startswith(EMBEDDED):

@@ -166,7 +166,7 @@ async def test_heartbeat_is_looked_at_before_every_post(bench: Bench) -> None:
     async def nap(_: float) -> None:
         bench.ledger.young = False
 
-    bench.runner._wire.sleep = nap  # type: ignore[method-assign]
+    bench.runner._wire.sleep = nap
     with pytest.raises(LostClaim):
         await bench.call()
     assert (bench.vendor.sent, bench.vendor.accepted) == (1, [])
@@ -199,7 +199,7 @@ async def test_refusals_cost_nothing(
     bench.vendor.posts.extend(posts)
     failure = (await bench.failing()).failure
     assert (failure.kind, failure.retry_after, failure.accepted) == (kind, wait, "no")
-    assert (bench.ledger.states, bench.ledger.last.cost_cents) == (["failed"], 0)
+    assert bench.ledger.ends == [("failed", 0)]
     assert (bench.vendor.sent, bench.vendor.accepted) == (sent, [])
     await bench.call()
     assert len(bench.vendor.accepted) == 1
@@ -212,7 +212,7 @@ async def test_nobody_there(bench: Bench) -> None:
         failure = (await bench.failing()).failure
     assert (failure.kind, failure.accepted) == (FailureKind.TRANSIENT, "no")
     assert len(bench.naps) == 2, "three attempts"
-    assert (bench.ledger.states, bench.ledger.last.cost_cents) == (["failed"], 0)
+    assert bench.ledger.ends == [("failed", 0)]
 
 
 async def test_refusal_inside_a_200_is_billed(bench: Bench) -> None:
@@ -332,7 +332,7 @@ async def test_dear_text_is_held_for_a_person(bench: Bench, fault: str) -> None:
     bench.rebuild(timeout=0.3 if fault == "hang-after" else TIMEOUT)
     bench.vendor.posts.append(fault)
     for _ in range(3):
-        with pytest.raises(HeldForPerson, match="rowmill cancel row-1.*rowmill retry row-1"):
+        with pytest.raises(HeldForPerson, match=r"rowmill cancel row-1.*rowmill retry row-1"):
             await bench.call(DEAR)
         bench.ledger.age = LATER
     assert (bench.vendor.sent, bench.ledger.states) == (1, ["unknown"])
@@ -414,7 +414,7 @@ async def test_a_poll_may_fail_in_every_way(bench: Bench) -> None:
 async def test_a_task_the_provider_lost(bench: Bench) -> None:
     bench.vendor.polls.extend(["404"] * 3)
     assert (await bench.failing()).failure.kind is FailureKind.GONE
-    assert (bench.ledger.states, bench.ledger.last.cost_cents) == (["failed"], 4)
+    assert bench.ledger.ends == [("failed", 4)]
 
 
 @pytest.mark.parametrize(
@@ -441,7 +441,7 @@ async def test_a_task_that_ends_badly(
 ) -> None:
     bench.vendor.polls.append(status)
     assert (await bench.failing()).failure.kind is kind
-    assert (bench.ledger.states, bench.ledger.last.cost_cents) == ([state], 0)
+    assert bench.ledger.ends == [(state, 0)]
     await bench.call()
     assert len(bench.vendor.accepted) == 2, "a new try of a failed task is new work"
 
@@ -472,13 +472,13 @@ async def test_expired_link_is_asked_for_again(bench: Bench) -> None:
 async def test_output_that_is_gone(bench: Bench) -> None:
     bench.vendor.files.extend([410, 404])
     assert (await bench.failing()).failure.kind is FailureKind.GONE
-    assert (bench.ledger.states, bench.ledger.last.cost_cents) == (["failed"], 4)
+    assert bench.ledger.ends == [("failed", 4)]
 
 
 async def test_output_that_is_no_picture(bench: Bench) -> None:
     bench.vendor.content = b"<html>"
     assert (await bench.failing()).failure.kind is FailureKind.INVALID
-    assert (bench.ledger.states, bench.ledger.last.cost_cents) == (["failed"], 4)
+    assert bench.ledger.ends == [("failed", 4)]
 
 
 async def test_output_our_own_settings_refuse_is_held(bench: Bench) -> None:
@@ -518,7 +518,7 @@ async def test_abandoned_task_is_cancelled_and_its_bill_recorded(bench: Bench) -
     await accepted(bench)
     assert await bench.runner.abandon(bench.ledger, bench.ledger.last)
     assert bench.vendor.accepted[0]["status"] == "canceled"
-    assert (bench.ledger.states, bench.ledger.last.cost_cents) == (["cancelled"], 0)
+    assert bench.ledger.ends == [("cancelled", 0)]
 
 
 async def test_task_that_cannot_be_cancelled_is_left_to_maintenance(bench: Bench) -> None:
@@ -530,7 +530,7 @@ async def test_task_that_cannot_be_cancelled_is_left_to_maintenance(bench: Bench
     assert not await bench.runner.settle_orphan(bench.ledger, bench.ledger.last)
     assert not await bench.runner.settle_orphan(bench.ledger, bench.ledger.last)
     assert await bench.runner.settle_orphan(bench.ledger, bench.ledger.last)
-    assert (bench.ledger.states, bench.ledger.last.cost_cents) == (["finished"], 4)
+    assert bench.ledger.ends == [("finished", 4)]
 
 
 async def test_orphan_that_was_made_is_fetched_if_its_job_comes_back(bench: Bench) -> None:
@@ -552,7 +552,7 @@ async def test_orphans_that_ended_badly(bench: Bench, poll: str, state: str, cos
     await accepted(bench)
     bench.vendor.polls.append(poll)
     assert await bench.runner.settle_orphan(bench.ledger, bench.ledger.last)
-    assert (bench.ledger.states, bench.ledger.last.cost_cents) == ([state], cost)
+    assert bench.ledger.ends == [(state, cost)]
 
 
 async def test_orphans_that_cannot_be_looked_at(bench: Bench) -> None:

@@ -222,6 +222,11 @@ class Ledger:
     def states(self) -> list[str]:
         return [row.state.value for row in self.rows.values()]
 
+    @property
+    def ends(self) -> list[tuple[str, Any]]:
+        """State and cost of each submission."""
+        return [(row.state.value, row.cost_cents) for row in self.rows.values()]
+
     def of_step(self, step: str) -> Submission | None:
         for number, row in self.rows.items():
             if self.steps[number] == step and row.state not in ENDED_WITHOUT:

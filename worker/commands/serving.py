@@ -34,14 +34,12 @@ async def serve(settings: Settings, *, burst: bool, migrate_first: bool) -> None
 
 
 async def _door(settings: Settings, worker: Worker) -> None:
-    """arq's messages and clock, where there is a Redis; supervised, it never ends the worker."""
+    """Arq's messages and clock, where there is a Redis; supervised, it never ends the worker."""
     if settings.redis_url is None:
         return
     from worker import arq_host  # noqa: PLC0415 - most workers need no arq
 
-    await arq_host.serve(
-        settings, worker.store, chores=worker.maintenance, running=worker.progress
-    )
+    await arq_host.serve(settings, worker.store, chores=worker.maintenance, running=worker.progress)
 
 
 async def _open(settings: Settings) -> Worker:

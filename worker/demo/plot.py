@@ -84,7 +84,9 @@ async def _play(screen: Screen, store: Store, fleet: Fleet, sandbox: Sandbox, jo
     by_message = min(3, max(0, jobs - 3))
     await platform.produce(store, jobs - by_message)
     await submit_by_message(store.dsn, by_message)
-    screen.say(f"{jobs} rows inserted by a role without rights on rowmill, {by_message} of them by arq")
+    screen.say(
+        f"{jobs} rows inserted by a role without rights on rowmill, {by_message} of them by arq"
+    )
     await fleet.hire("worker-a")
     await fleet.hire("worker-b")
     kills = int(await _kill_midway(screen, store, fleet, sandbox))

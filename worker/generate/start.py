@@ -102,9 +102,7 @@ END $rowmill$"""
 
 def _started(target: Target) -> list[str]:
     source = target.source
-    running = (
-        f"{ident(source.status.column)} = {status_value(target, source.status.running)}"
-    )
+    running = f"{ident(source.status.column)} = {status_value(target, source.status.running)}"
     return [running, *_attempt(target), *assignments(target, "start")]
 
 

@@ -82,9 +82,7 @@ def _change(target: Target) -> str:
     moved = _moved(target)
     finished = words([w for w in (status.succeeded, status.failed, status.cancelled) if w])
     # An UPDATE of a finished row asks for new work; `rowmill retry` asks for the rest of the old.
-    again = (
-        f"v_before IN {finished} AND current_setting('rowmill.retrying', true) IS DISTINCT FROM 'on'"
-    )
+    again = f"v_before IN {finished} AND current_setting('rowmill.retrying', true) IS DISTINCT FROM 'on'"
     return _function(
         target,
         "change",
@@ -180,15 +178,8 @@ def _empty(target: Target) -> str:
     ).replace("DECLARE\n\n", "")
 
 
-def trigger_name(target: Target, event: str) -> str:
-    return f"rowmill_{event}"
-
-
 def drop_triggers(target: Target) -> list[str]:
-    return [
-        f"DROP TRIGGER IF EXISTS {trigger_name(target, event)} ON {target.table}"
-        for event in EVENTS
-    ]
+    return [f"DROP TRIGGER IF EXISTS rowmill_{event} ON {target.table}" for event in EVENTS]
 
 
 def create_triggers(target: Target) -> list[str]:
@@ -221,8 +212,7 @@ def _watched(target: Target) -> list[str]:
     source = target.source
     columns = [source.key, source.status.column, source.schedule]
     columns.append(source.priority.column if source.priority else None)
-    for value in (source.lane, source.tenant):
-        columns.append(value.column if value else None)
+    columns += [value.column if value else None for value in (source.lane, source.tenant)]
     paths = [source.lane.path, source.priority.path if source.priority else None]
     columns += [parse_path(path)[0] for path in paths if path]
     return list(dict.fromkeys(c for c in columns if c))

@@ -1,14 +1,14 @@
 """Everything Rowmill says to Postgres; nothing else in the worker runs SQL.
 
-    pool.py        connections, with or without a pooler in between
-    errors.py      asyncpg's errors in the words the worker acts on
-    store.py       the hot path: claim, start, settle, heartbeat, ledger
-    bell.py        LISTEN for new work
-    upkeep.py      limits, partitions, sweeps, clean-up
-    operators.py   pause, resume, retry, cancel, submit
-    reports.py     what status and job show read
-    migrations.py  the rowmill schema
-    attaching.py   a platform's triggers and functions
+pool.py        connections, with or without a pooler in between
+errors.py      asyncpg's errors in the words the worker acts on
+store.py       the hot path: claim, start, settle, heartbeat, ledger
+bell.py        LISTEN for new work
+upkeep.py      limits, partitions, sweeps, clean-up
+operators.py   pause, resume, retry, cancel, submit
+reports.py     what status and job show read
+migrations.py  the rowmill schema
+attaching.py   a platform's triggers and functions
 """
 
 from worker.store.errors import (

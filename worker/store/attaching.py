@@ -13,7 +13,7 @@ import asyncpg
 
 from worker.generate import Column, Target, attach_sql, detach_sql, functions_sql
 from worker.maps import PROGRESS_FIELDS, MapError, Platform, Source, parse_path
-from worker.store.errors import LockTimeout, translated
+from worker.store.errors import translated
 from worker.store.migrations import LOCK
 
 _COLUMNS = """
@@ -46,7 +46,7 @@ async def attach(
             transaction = connection.transaction()
             await transaction.start()
             try:
-                sql = await _attach(connection, platform, dry_run=dry_run, report=report)
+                sql = await _attach(connection, platform, report)
             except BaseException:
                 await transaction.rollback()
                 raise
@@ -63,9 +63,7 @@ async def attach(
             await connection.close()
 
 
-async def _attach(
-    connection: Any, platform: Platform, *, dry_run: bool, report: Callable[[str], None]
-) -> list[str]:
+async def _attach(connection: Any, platform: Platform, report: Callable[[str], None]) -> list[str]:
     await connection.execute("SELECT pg_advisory_xact_lock($1, 0)", LOCK)
     # Types come out qualified, as functions with a pinned search_path need them; and a producer's
     # long transaction stops us instead of everyone who queues up behind us.
@@ -98,12 +96,12 @@ async def _target(connection: Any, platform: Platform, number: int, source: Sour
     where = f"{platform.origin}: sources[{number}] ({source.name})"
     columns = await _live_columns(connection, source.table)
     if not columns:
-        raise MapError(
-            f"{where}.table: there is no table {source.table} in this database"
-        )
+        raise MapError(f"{where}.table: there is no table {source.table} in this database")
     await _check(connection, where, source, columns)
     source_id = await _source_row(connection, platform, source, where)
-    return Target(platform, source, source_id, columns, await _partitioned(connection, source.table))
+    return Target(
+        platform, source, source_id, columns, await _partitioned(connection, source.table)
+    )
 
 
 async def _source_row(connection: Any, platform: Platform, source: Source, where: str) -> int:
@@ -160,9 +158,7 @@ def _column(row: Any) -> Column:
     return Column(kind, length, scale)
 
 
-async def _check(
-    connection: Any, where: str, source: Source, columns: dict[str, Column]
-) -> None:
+async def _check(connection: Any, where: str, source: Source, columns: dict[str, Column]) -> None:
     for key, column in _named_columns(source):
         if column not in columns:
             raise MapError(
@@ -211,9 +207,7 @@ def _paths(source: Source) -> list[tuple[str, str]]:
 
 
 async def _check_tables(connection: Any, where: str, source: Source) -> None:
-    wanted = [
-        (f"locks[{n}]", lock.table, lock.key) for n, lock in enumerate(source.locks)
-    ]
+    wanted = [(f"locks[{n}]", lock.table, lock.key) for n, lock in enumerate(source.locks)]
     for key, path in _paths(source):
         for hop in parse_path(path)[1]:
             wanted += [(key, hop.table, hop.key), (key, hop.table, hop.column)]

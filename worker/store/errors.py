@@ -1,12 +1,12 @@
 """What can go wrong between us and Postgres, in the words the rest of the worker acts on.
 
-    StoreError
-     ├── Unavailable        connection lost, server starting, deadlock, serialization, a right or a
-     │    │                 table that is missing: nothing the row can help; repeat as is
-     │    └── LockTimeout   someone holds a row for long: repeat without waiting
-     ├── DeadWorker         this incarnation was given up: register anew
-     ├── MissingPartition   a month has no partition yet: make it, repeat
-     └── Refused            the data is at fault: bisect, so that one bad row fails alone
+StoreError
+ ├── Unavailable        connection lost, server starting, deadlock, serialization, a right or a
+ │    │                 table that is missing: nothing the row can help; repeat as is
+ │    └── LockTimeout   someone holds a row for long: repeat without waiting
+ ├── DeadWorker         this incarnation was given up: register anew
+ ├── MissingPartition   a month has no partition yet: make it, repeat
+ └── Refused            the data is at fault: bisect, so that one bad row fails alone
 """
 
 from __future__ import annotations

@@ -122,9 +122,7 @@ async def _apply(connection: Any, report: Callable[[str], None]) -> list[str]:
 
 async def _functions_wanted(connection: Any, script: Script) -> bool:
     row = await connection.fetchrow("SELECT version, checksum FROM rowmill.functions")
-    return row is None or (
-        row["version"] <= script.version and row["checksum"] != script.checksum
-    )
+    return row is None or (row["version"] <= script.version and row["checksum"] != script.checksum)
 
 
 async def _apply_functions(connection: Any, script: Script) -> None:
@@ -148,7 +146,9 @@ async def pending(dsn: str) -> list[str]:
     with translated():
         connection = await asyncpg.connect(dsn)
         try:
-            if not await connection.fetchval("SELECT to_regclass('rowmill.migrations') IS NOT NULL"):
+            if not await connection.fetchval(
+                "SELECT to_regclass('rowmill.migrations') IS NOT NULL"
+            ):
                 return [script.name for script in migrations()]
             known = {
                 row["version"]

@@ -158,7 +158,9 @@ class Store:
 
     async def set_lanes(self, worker: int, lanes: Sequence[str]) -> None:
         await self.value(
-            "UPDATE rowmill.workers SET lanes = $2 WHERE id = $1 AND lanes <> $2", worker, list(lanes)
+            "UPDATE rowmill.workers SET lanes = $2 WHERE id = $1 AND lanes <> $2",
+            worker,
+            list(lanes),
         )
 
     # ------------------------------------------------------------------ the queue
@@ -211,7 +213,7 @@ class Store:
         self, source: str, token: int, queue_ids: Sequence[int], *, wait: bool = True
     ) -> list[Started]:
         rows = await self.fetch(
-            f"SELECT * FROM rowmill.start_{source}($1, $2, $3)",  # noqa: S608 - a checked name
+            f"SELECT * FROM rowmill.start_{source}($1, $2, $3)",
             token,
             list(queue_ids),
             wait,
@@ -230,7 +232,7 @@ class Store:
 
     async def settle(self, source: str, results: str, *, wait: bool = True) -> dict[int, str]:
         rows = await self.fetch(
-            f"SELECT queue_id, verdict FROM rowmill.settle_{source}($1, $2)",  # noqa: S608
+            f"SELECT queue_id, verdict FROM rowmill.settle_{source}($1, $2)",
             results,
             wait,
         )
@@ -238,12 +240,12 @@ class Store:
 
     async def progress(self, source: str, entries: Sequence[Mapping[str, Any]]) -> None:
         await self.value(
-            f"SELECT rowmill.progress_{source}($1)",  # noqa: S608
+            f"SELECT rowmill.progress_{source}($1)",
             to_json(list(entries)),
         )
 
     async def sweep(self, source: str, limit: int = 5000) -> int:
-        return int(await self.value(f"SELECT rowmill.sweep_{source}($1)", limit))  # noqa: S608
+        return int(await self.value(f"SELECT rowmill.sweep_{source}($1)", limit))
 
     async def add_pulses(self, rows: Sequence[Mapping[str, Any]]) -> None:
         await self.value(

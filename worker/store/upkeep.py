@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from worker.maps import Partitions, Platform
-
+from worker.maps import Partitions, Platform, Source
 from worker.store.store import Store
 
 _MONTHS = """
 SELECT (date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => n))::date
   FROM generate_series(0, $1::integer) n
+"""
+
+_KEY_TYPE = """
+SELECT format_type(atttypid, NULL) FROM pg_attribute
+ WHERE attrelid = to_regclass($1) AND attname = $2
 """
 
 _OPEN = """
@@ -36,7 +40,7 @@ async def apply_limits(store: Store, platform: Platform) -> None:
         return
     body = sql.strip().rstrip(";")
     await store.value(
-        f"WITH wanted AS ({body}), gone AS ("  # noqa: S608 - the platform's own rule file
+        f"WITH wanted AS ({body}), gone AS ("
         " UPDATE rowmill.lanes l SET platform_max_running = NULL"
         "  WHERE l.platform_max_running IS NOT NULL AND l.source = ANY ($1)"
         "    AND NOT EXISTS (SELECT FROM wanted w WHERE w.lane = l.lane AND w.source = l.source))"
@@ -62,7 +66,7 @@ async def _months(store: Store, ahead: int) -> list[date]:
 async def _make(store: Store, partitions: Partitions, month: date) -> None:
     argument = partitions.argument.replace("'", "''")
     await store.value(
-        f"SELECT {partitions.function}('{argument}', $1::date)",  # noqa: S608 - checked names
+        f"SELECT {partitions.function}('{argument}', $1::date)",
         month,
     )
 
@@ -87,14 +91,20 @@ async def refresh_unserved(store: Store, platform: Platform) -> dict[str, str]:
 async def orphans(store: Store, older_than: float, limit: int = 50) -> list[Mapping[str, Any]]:
     """Accepted submissions whose job is over or gone: what they cost is still to be learnt."""
     rows = await store.fetch(_OPEN, older_than, limit)
-    return [{**dict(r), "ref": json.loads(r["ref"]) if r["ref"] else None, "result": None} for r in rows]
+    return [
+        {**dict(r), "ref": json.loads(r["ref"]) if r["ref"] else None, "result": None} for r in rows
+    ]
 
 
-async def row_status(store: Store, relation: str, key: str, status: str, row_key: str) -> str | None:
-    return await store.value(  # type: ignore[no-any-return]
-        f'SELECT "{status}"::text FROM {relation} WHERE "{key}"::text = $1',  # noqa: S608
-        row_key,
+async def row_status(store: Store, source: Source, key: str) -> str | None:
+    """A platform row's status word; None for a row that is gone."""
+    type_ = await store.value(_KEY_TYPE, source.table, source.key)
+    status: str | None = await store.value(
+        f'SELECT "{source.status.column}"::text FROM {source.table}'
+        f' WHERE "{source.key}" = $1::text::{type_}',
+        key,
     )
+    return status
 
 
 async def missing_triggers(store: Store) -> list[str]:
@@ -113,5 +123,3 @@ async def clean_up(store: Store) -> None:
     """Statistics live two hours, stopped workers a week; failures and the ledger are kept."""
     await store.value("DELETE FROM rowmill.pulses WHERE at < now() - interval '2 hours'")
     await store.value("DELETE FROM rowmill.workers WHERE stopped_at < now() - interval '7 days'")
-
-
