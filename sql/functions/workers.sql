@@ -18,8 +18,9 @@ BEGIN
     UPDATE rowmill.workers w
        SET heartbeat_at = clock_timestamp(), running = p_running, draining = p_draining,
            idle = w.idle AND NOT p_draining,
-           -- A gap of a whole lease (Postgres was away, or we were) starts the count anew.
-           alive_since = CASE WHEN w.heartbeat_at < clock_timestamp() - w.lease
+           -- A gap (Postgres was away, or we were) starts the count anew. Half a lease is one:
+           -- after an outage of nearly a lease, others may just have passed theirs.
+           alive_since = CASE WHEN w.heartbeat_at < clock_timestamp() - w.lease / 2
                               THEN clock_timestamp() ELSE w.alive_since END
      WHERE w.id = p_worker AND w.stopped_at IS NULL;
     alive := FOUND;
@@ -39,7 +40,7 @@ DECLARE
 BEGIN
     SELECT w.alive_since INTO v_since FROM rowmill.workers w
       WHERE w.id = p_worker AND w.stopped_at IS NULL
-        AND w.heartbeat_at > clock_timestamp() - w.lease
+        AND w.heartbeat_at > clock_timestamp() - w.lease / 2
         AND w.alive_since <= clock_timestamp() - w.lease;
     IF NOT FOUND THEN
         RETURN 0;

@@ -34,7 +34,7 @@ LANES = (
     "background:content_statistics",
     "background:embed_content",
 )
-LEASE = 30.0
+LEASE = 600.0
 AT_ONCE = RetryPolicy(base=0.0, factor=1.0, cap=0.0, jitter=0.0)
 
 

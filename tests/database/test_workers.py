@@ -109,6 +109,22 @@ async def test_after_an_outage_longer_than_a_lease_nobody_rescues_the_living(
     assert set((await second.succeed(works)).values()) == {"settled"}
 
 
+@pytest.mark.parametrize("heard", [True, False], ids=["heard", "not-heard-yet"])
+async def test_an_outage_just_short_of_a_lease_makes_nobody_a_judge(
+    photomemory: str, connect: Connect, open_store: OpenStore, heard: bool
+) -> None:
+    """One spoke a moment later before it than the other: that's luck, and no sign of life."""
+    admin, store = await connect(photomemory), await open_store(photomemory)
+    judge, other = await Hand.hire(store), await Hand.hire(store)
+    await has_lived(admin, judge, 100 * LEASE)
+    await fell_silent(admin, judge, 0.9 * LEASE)
+    await fell_silent(admin, other, 1.1 * LEASE)
+    if heard:
+        assert await beat(judge)
+    await store.rescue(judge.id)
+    assert not await stopped(admin, other)
+
+
 async def test_after_an_outage_a_short_lease_does_not_judge_a_long_one(
     photomemory: str, connect: Connect, open_store: OpenStore
 ) -> None:

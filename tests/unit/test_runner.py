@@ -308,6 +308,9 @@ async def test_a_list_that_has_forgotten_decides_nothing(bench: Bench) -> None:
     with pytest.raises(HeldForPerson, match="no longer tells enough"):
         await bench.call()
     assert (bench.vendor.sent, bench.ledger.states) == (1, ["unknown"])
+    bench.ledger.ids["replicate", "default", "p1"] = 99  # it turns out to be another job's
+    await bench.call()
+    assert bench.ledger.states == ["written_off", "finished"]
 
 
 @pytest.mark.parametrize("fault", [*ACCEPTED_UNSEEN, *NOT_ACCEPTED])
@@ -499,6 +502,9 @@ async def test_a_paid_answer_is_written_down_even_while_stopping(bench: Bench) -
     task = asyncio.create_task(bench.call(TEXT))
     await bench.ledger.writing.wait()
     task.cancel()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not task.done(), "it stays until the write is through"
     bench.ledger.gate.set()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -30,10 +30,8 @@ def png() -> bytes:
     return out.getvalue()
 
 
-# --------------------------------------------------------------------------- the vendor
-
 BEFORE = {"429": 429, "429-long": 429, "401": 401, "402": 402, "422": 422, "500-before": 500}
-AFTER = {"500-after": 500}
+TERMINAL = {"succeeded", "failed", "canceled", "aborted"}
 
 
 @dataclass
@@ -113,7 +111,7 @@ class Vendor:
             await self.over.wait()
         if what == "garbled":
             return web.Response(status=201, body=b'{"id": "p')
-        return web.json_response(made, status=AFTER.get(what, 201))
+        return web.json_response(made, status=500 if what == "500-after" else 201)
 
     def _drop(self, request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
@@ -133,7 +131,7 @@ class Vendor:
             return web.Response(body=b"<html>")
         if what.isdigit():
             return web.json_response({"detail": what}, status=int(what))
-        if found["status"] in ("starting", "processing"):
+        if found["status"] not in TERMINAL:
             found["status"] = what
         done = found["status"] == "succeeded"
         link = f"{self.url}/files/{found['id']}"
@@ -146,7 +144,7 @@ class Vendor:
         if self.polls and self.polls[0] == "uncancellable":
             self.polls.popleft()
             return web.json_response({"detail": "no"}, status=500)
-        if found["status"] in ("starting", "processing"):
+        if found["status"] not in TERMINAL:
             found["status"] = "canceled"
         return web.json_response(found)
 

@@ -9,12 +9,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import asyncpg
-
 from worker.generate import Column, Target, attach_sql, detach_sql, functions_sql
 from worker.maps import PROGRESS_FIELDS, MapError, Platform, Source, parse_path
 from worker.store.errors import translated
 from worker.store.migrations import LOCK
+from worker.store.pool import connect
 
 _COLUMNS = """
 SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type, a.atttypmod AS modifier,
@@ -27,7 +26,8 @@ _UNIQUE = """
 SELECT EXISTS (
     SELECT FROM pg_index i
      WHERE i.indrelid = to_regclass($1) AND i.indisunique AND i.indpred IS NULL
-       AND i.indnkeyatts >= 1
+       -- A partitioned table can't have a unique index without its partition key.
+       AND (i.indnkeyatts = 1 OR (SELECT relkind = 'p' FROM pg_class WHERE oid = i.indrelid))
        AND (SELECT attnum FROM pg_attribute WHERE attrelid = i.indrelid AND attname = $2) = i.indkey[0])
 """
 
@@ -41,7 +41,7 @@ async def attach(
 ) -> list[str]:
     """Attach every table of the platform; returns the SQL that was (or would be) run."""
     with translated():
-        connection = await asyncpg.connect(dsn)
+        connection = await connect(dsn)
         try:
             transaction = connection.transaction()
             await transaction.start()
@@ -70,6 +70,7 @@ async def _attach(connection: Any, platform: Platform, report: Callable[[str], N
     await connection.execute("SET LOCAL search_path = pg_catalog; SET LOCAL lock_timeout = '10s'")
     if not await connection.fetchval("SELECT to_regclass('rowmill.queue') IS NOT NULL"):
         raise MapError("this database has no rowmill schema yet: run `rowmill migrate` first")
+    await _detach_dropped(connection, platform)
     targets = [
         await _target(connection, platform, number, source)
         for number, source in enumerate(platform.map.sources)
@@ -81,6 +82,18 @@ async def _attach(connection: Any, platform: Platform, report: Callable[[str], N
             printed.append(statement)
             await connection.execute(statement)
     return printed
+
+
+async def _detach_dropped(connection: Any, platform: Platform) -> None:
+    """Sources an earlier form of this map had."""
+    rows = await connection.fetch(
+        "SELECT id, name, relation, definition FROM rowmill.sources"
+        " WHERE platform = $1 AND name <> ALL ($2)",
+        platform.map.platform,
+        [source.name for source in platform.map.sources],
+    )
+    for row in rows:
+        await _detach(connection, row)
 
 
 async def _backfill(connection: Any, source: str) -> int:
@@ -115,6 +128,13 @@ async def _source_row(connection: Any, platform: Platform, source: Source, where
             f"{where}.name: platform {other} already has a source of this name; "
             "give this one another"
         )
+    twice = await connection.fetchval(
+        "SELECT name FROM rowmill.sources WHERE relation = $1 AND name <> $2",
+        source.table,
+        source.name,
+    )
+    if twice is not None:
+        raise MapError(f"{where}.table: {source.table} is already attached, as source {twice}")
     return int(
         await connection.fetchval(
             "INSERT INTO rowmill.sources (name, platform, relation, definition, unserved) "
@@ -241,7 +261,7 @@ async def detach(dsn: str, platform_name: str) -> list[str]:
     The ledger, failures and actions stay: they are the record of what was paid.
     """
     with translated():
-        connection = await asyncpg.connect(dsn)
+        connection = await connect(dsn)
         try:
             async with connection.transaction():
                 await connection.execute("SELECT pg_advisory_xact_lock($1, 0)", LOCK)

@@ -2,7 +2,7 @@
 
 Migrations run once, in order, each in a transaction, under an advisory lock that other migrating
 workers wait for. The functions in sql/functions are applied again whenever their text changed,
-unless the database is newer than this code: an old worker that starts late takes nothing back.
+unless the database has had them before: an old worker that starts late takes nothing back.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
 
-import asyncpg
-
 from worker.store.errors import translated
+from worker.store.pool import connect
 
 LOCK = 0x726F776D  # "rowm"
 
@@ -30,9 +29,8 @@ CREATE TABLE IF NOT EXISTS rowmill.migrations (
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE TABLE IF NOT EXISTS rowmill.functions (
-    only_one   boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+    checksum   text PRIMARY KEY,
     version    integer NOT NULL,
-    checksum   text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 """
@@ -79,7 +77,7 @@ def _sql_files(folder: str) -> list[Traversable]:
 async def migrate(dsn: str, report: Callable[[str], None] = lambda _: None) -> list[str]:
     """Bring the database up to this code; returns what was applied."""
     with translated():
-        connection = await asyncpg.connect(dsn)
+        connection = await connect(dsn)
         try:
             # A session lock can't be held through a transaction-mode pooler; a transaction's can.
             async with connection.transaction():
@@ -121,8 +119,13 @@ async def _apply(connection: Any, report: Callable[[str], None]) -> list[str]:
 
 
 async def _functions_wanted(connection: Any, script: Script) -> bool:
-    row = await connection.fetchrow("SELECT version, checksum FROM rowmill.functions")
-    return row is None or (row["version"] <= script.version and row["checksum"] != script.checksum)
+    """Not if they are there, and not if they ever were: then others have gone on since."""
+    seen = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM rowmill.functions WHERE checksum = $1 OR version > $2)",
+        script.checksum,
+        script.version,
+    )
+    return not seen
 
 
 async def _apply_functions(connection: Any, script: Script) -> None:
@@ -133,9 +136,7 @@ async def _apply_functions(connection: Any, script: Script) -> None:
     for row in await connection.fetch("SELECT id, name, definition FROM rowmill.sources"):
         await regenerate(connection, row["id"], row["name"], json.loads(row["definition"]))
     await connection.execute(
-        "INSERT INTO rowmill.functions (version, checksum) VALUES ($1, $2) "
-        "ON CONFLICT (only_one) DO UPDATE SET version = $1, checksum = $2, "
-        "applied_at = clock_timestamp()",
+        "INSERT INTO rowmill.functions (version, checksum) VALUES ($1, $2)",
         script.version,
         script.checksum,
     )
@@ -144,7 +145,7 @@ async def _apply_functions(connection: Any, script: Script) -> None:
 async def pending(dsn: str) -> list[str]:
     """Migrations this database lacks."""
     with translated():
-        connection = await asyncpg.connect(dsn)
+        connection = await connect(dsn)
         try:
             if not await connection.fetchval(
                 "SELECT to_regclass('rowmill.migrations') IS NOT NULL"

@@ -19,13 +19,18 @@ class Connection(asyncpg.Connection):
         return ""
 
 
-async def behind_pooler(dsn: str) -> bool:
-    """A server pid that isn't the backend's means a pooler in between.
+async def connect(dsn: str) -> Any:
+    """A connection of its own, with nothing cached, so that it is right behind a pooler too.
 
-    Asked on a connection of its own, with nothing cached: with asyncpg's defaults behind a
-    transaction-mode pooler another client's prepared statement can be the one that runs.
+    With asyncpg's defaults behind a transaction-mode pooler another client's prepared statement
+    can be the one that runs.
     """
-    connection = await asyncpg.connect(dsn, statement_cache_size=0)
+    return await asyncpg.connect(dsn, statement_cache_size=0)
+
+
+async def behind_pooler(dsn: str) -> bool:
+    """A server pid that isn't the backend's means a pooler in between."""
+    connection = await connect(dsn)
     try:
         backend = await connection.fetchval("SELECT pg_backend_pid()")
         return bool(backend != connection.get_server_pid())
