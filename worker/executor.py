@@ -208,10 +208,10 @@ class Executor:
             )
 
     async def _drop(self, running: Running) -> None:
-        """Nothing may be written for this row any more; what a provider still does is ended."""
+        """Nothing may be written for this row any more; what a provider does for nobody is ended."""
         log.info("job.lost", run=running.job.run)
         try:
-            for submission in list(running.journal.open.values()):
+            for submission in await running.journal.abandoned():
                 await self._services.runner.abandon(running.journal, submission)
         except Exception:  # maintenance settles what is left open
             log.exception("job.abandon_failed")

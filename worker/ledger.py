@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from operator import itemgetter
@@ -138,6 +138,9 @@ class Ledger:
     async def known(self, provider: str, account: str, ids: Sequence[str]) -> set[str]:
         return await self._store.known(provider, account, ids)
 
+    async def nobodys(self, submissions: Sequence[int]) -> set[int]:
+        return await self._store.nobodys(submissions)
+
 
 class ClaimJournal:
     """One claim's view of the ledger: the `Journal` a runner works with."""
@@ -180,15 +183,18 @@ class ClaimJournal:
         return self._ledger.lease.young()
 
     async def accepted(self, submission: int, *, ref: Mapping[str, Any], external_id: str) -> bool:
-        self.external_id = external_id
         try:
-            return await self._ledger.write(
+            taken = await self._ledger.write(
                 id=submission, state="accepted", ref=ref, external_id=external_id
             )
         except Refused as error:
             if error.sqlstate == "23505":
                 return False
             raise
+        if taken and submission in self.open:
+            self.external_id = external_id
+            self.open[submission] = replace(self.open[submission], state=State.ACCEPTED, ref=ref)
+        return taken
 
     async def unknown(self, submission: int, failure: Failure) -> None:
         await self._ledger.write(id=submission, state="unknown", error=failure.message)
@@ -217,6 +223,14 @@ class ClaimJournal:
 
     async def known(self, provider: str, account: str, external_ids: Sequence[str]) -> set[str]:
         return await self._ledger.known(provider, account, external_ids)
+
+    async def abandoned(self) -> list[Submission]:
+        """What is open of a job that nobody has any more: cancelled, deleted, or finished by someone.
+
+        Of a job that another worker has now, it is that worker's to follow.
+        """
+        nobodys = await self._ledger.nobodys(list(self.open)) if self.open else set()
+        return [self.open[submission] for submission in nobodys]
 
     def _ended(self, submission: int, cost_cents: Decimal) -> None:
         self.open.pop(submission, None)

@@ -76,9 +76,7 @@ class Journal(Protocol):
         """Whether our last acknowledged heartbeat is young enough to send money now."""
         ...
 
-    async def accepted(
-        self, submission: int, *, ref: Mapping[str, Any], external_id: str
-    ) -> bool:
+    async def accepted(self, submission: int, *, ref: Mapping[str, Any], external_id: str) -> bool:
         """Record the provider's task. False when another submission already owns that id."""
         ...
 
@@ -88,9 +86,7 @@ class Journal(Protocol):
         self, submission: int, *, result: Mapping[str, Any], cost_cents: Decimal
     ) -> None: ...
 
-    async def failed(
-        self, submission: int, failure: Failure, *, cost_cents: Decimal
-    ) -> None: ...
+    async def failed(self, submission: int, failure: Failure, *, cost_cents: Decimal) -> None: ...
 
     async def cancelled(self, submission: int, *, cost_cents: Decimal) -> None: ...
 

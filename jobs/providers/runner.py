@@ -119,19 +119,34 @@ class Runner:
             if not call.journal.may_pay():
                 raise LostClaim("too long since the last heartbeat to spend money")
 
+        # A job that is stopped now waits for the answer: what was bought is written down first.
+        sent = await through(self._sent(call, submission, still_ours))
+        if isinstance(sent, ProviderError):
+            return await self._unpaid(call, submission, sent)
+        if isinstance(sent, CallResult):
+            return sent
+        return await self._follow(call, submission.id, sent)
+
+    async def _sent(
+        self, call: Call, submission: Submission, still_ours: Callable[[], None]
+    ) -> State | CallResult | ProviderError:
+        """The request and the journal of its answer, as one step."""
         request = call.provider.adapter.submit(call.task, call.provider.account)
         try:
             state = await self._wire.pay(call.provider, request, still_ours)
         except ProviderError as error:
-            return await self._unpaid(call, submission, error)
+            return error
+        except LostClaim:
+            await call.journal.written_off(submission.id, "it was never sent")
+            raise
         if state.ref is None:
             return await self._ending.conclude(call, submission.id, state)
         assert state.external_id, "what has a reference has an id"
-        if not await _owned(call, submission.id, Match(state.external_id, state.ref)):
-            message = "the provider answered with a task that another submission owns"
-            failure = Failure(FailureKind.UNKNOWN, message, "not_ours", accepted="unknown")
-            return await self._unpaid(call, submission, ProviderError(failure))
-        return await self._follow(call, submission.id, state)
+        if await _owned(call, submission.id, Match(state.external_id, state.ref)):
+            return state
+        message = "the provider answered with a task that another submission owns"
+        failure = Failure(FailureKind.UNKNOWN, message, "not_ours", accepted="unknown")
+        return ProviderError(failure)
 
     async def _unpaid(
         self, call: Call, submission: Submission, error: ProviderError

@@ -8,10 +8,6 @@ LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     v_count integer;
 BEGIN
-    PERFORM FROM rowmill.queue WHERE state = 'scheduled' AND ready_at <= clock_timestamp() LIMIT 1;
-    IF NOT FOUND THEN
-        RETURN 0;
-    END IF;
     UPDATE rowmill.queue SET state = 'ready'
      WHERE id = ANY (ARRAY(
            SELECT id FROM rowmill.queue
@@ -60,7 +56,8 @@ BEGIN
     ), running AS MATERIALIZED (
         SELECT q.lane, s.name AS source, q.jobs
           FROM (SELECT c.lane, c.source, count(*) AS jobs FROM rowmill.queue c
-                 WHERE c.state = 'claimed' AND EXISTS (SELECT FROM gate g WHERE NOT g.paused)
+                 WHERE c.state = 'claimed' AND c.worker IS NOT NULL   -- so that its index is used
+                   AND EXISTS (SELECT FROM gate g WHERE NOT g.paused)
                  GROUP BY 1, 2) q
           JOIN rowmill.sources s ON s.id = q.source
     )
@@ -115,7 +112,10 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
 
     IF v_full THEN
-        PERFORM rowmill.promote();
+        PERFORM FROM rowmill.queue q WHERE q.state = 'scheduled' AND q.ready_at <= clock_timestamp() LIMIT 1;
+        IF FOUND THEN
+            PERFORM rowmill.promote();
+        END IF;
         SELECT h.lanes, h.sources, h.ranks, h.ready_from
           INTO p_lane, p_source, p_rank, p_from FROM rowmill.scan(p_lanes) h;
     END IF;

@@ -157,7 +157,7 @@ async def test_no_money_after_half_a_lease(bench: Bench) -> None:
     bench.ledger.young = False
     with pytest.raises(LostClaim):
         await bench.call()
-    assert (bench.ledger.log, bench.vendor.requests) == (["intent"], [])
+    assert (bench.ledger.log, bench.vendor.requests) == (["intent", "written_off"], [])
 
 
 async def test_heartbeat_is_looked_at_before_every_post(bench: Bench) -> None:

@@ -65,9 +65,12 @@ BEGIN
     IF 'succeed' = ANY (v_verbs) THEN{embed(target, "output", where="r.verb = 'succeed'")}
         {_update(target, "succeed", source.status.succeeded, "success")}{embed(target, "finish", where="r.verb = 'succeed'")}{embed(target, "usage", where=metered(target))}
         UPDATE rowmill.submissions s SET delivered_at = v_now
-          FROM unnest(v_results) r
-         WHERE s.source = {literal(source.name)} AND s.row_key = ANY (rowmill_keys::text[])
-           AND s.row_key = r.key AND s.run = r.run AND s.state = 'finished' AND r.verb = 'succeed';
+         WHERE s.id = ANY (ARRAY(
+               SELECT d.id FROM unnest(v_results) r CROSS JOIN LATERAL (
+                      SELECT s.id FROM rowmill.submissions s
+                       WHERE s.source = {literal(source.name)} AND s.row_key = r.key
+                         AND s.run = r.run AND s.state = 'finished' OFFSET 0) d
+                WHERE r.verb = 'succeed'));
     END IF;
     IF 'retry' = ANY (v_verbs) THEN
         {_update(target, "retry", source.status.ready[0], "retry", tries=True)}

@@ -154,18 +154,17 @@ def _moved(target: Target) -> str:
 
 
 def _remove(target: Target) -> str:
-    key = f"{{}}.{ident(target.source.key)}::text"
-    gone = (
-        f"= {key.format('OLD')}"
-        if target.partitioned
-        else f"= ANY (ARRAY(SELECT {key.format('o')} FROM old_rows o))"
-    )
+    rows = "(SELECT OLD.*)" if target.partitioned else "old_rows"
     return _function(
         target,
         "remove",
         "    v_claim record;",
         f"""    FOR v_claim IN
-        DELETE FROM rowmill.queue q WHERE q.source = {target.id} AND q.row_key {gone}
+        DELETE FROM rowmill.queue q WHERE q.id = ANY (ARRAY(
+            SELECT f.id FROM {rows} o CROSS JOIN LATERAL (
+                   SELECT q.id FROM rowmill.queue q
+                    WHERE q.source = {target.id}
+                      AND q.row_key = o.{ident(target.source.key)}::text OFFSET 0) f))
         RETURNING q.id, q.worker
     LOOP{_TELL}
     END LOOP;""",

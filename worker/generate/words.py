@@ -277,10 +277,10 @@ def lock_parents(target: Target, keys: str) -> str:
         {held} := ARRAY({wanted});
     ELSE
         {held} := ARRAY({wanted} SKIP LOCKED);
-    END IF;
-    {keys} := ARRAY(SELECT t.{key} FROM {table} t WHERE t.{key} = ANY ({keys})
-                     AND (t.{column} IS NULL OR t.{column} = ANY ({held})
-                          OR NOT EXISTS (SELECT FROM {parent} p WHERE p.{parent_key} = t.{column})));""")
+        {keys} := ARRAY(SELECT t.{key} FROM {table} t WHERE t.{key} = ANY ({keys})
+                         AND (t.{column} IS NULL OR t.{column} = ANY ({held})
+                              OR NOT EXISTS (SELECT FROM {parent} p WHERE p.{parent_key} = t.{column})));
+    END IF;""")
     return "".join(parts)
 
 

@@ -286,6 +286,16 @@ class Store:
         )
         return {r["external_id"] for r in rows}
 
+    async def nobodys(self, submissions: Sequence[int]) -> set[int]:
+        """Those of them whose job is in no queue any more."""
+        rows = await self.fetch(
+            "SELECT u.id FROM rowmill.submissions u WHERE u.id = ANY ($1) AND NOT EXISTS ("
+            "SELECT FROM rowmill.queue q JOIN rowmill.sources s ON s.id = q.source "
+            "WHERE s.name = u.source AND q.row_key = u.row_key AND q.run = u.run)",
+            list(submissions),
+        )
+        return {r["id"] for r in rows}
+
     # ------------------------------------------------------------------ sources
 
     async def sources(self) -> list[SourceInfo]:
