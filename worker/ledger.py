@@ -230,7 +230,7 @@ class ClaimJournal:
         Of a job that another worker has now, it is that worker's to follow.
         """
         nobodys = await self._ledger.nobodys(list(self.open)) if self.open else set()
-        return [self.open[submission] for submission in nobodys]
+        return [submission for submission in self.open.values() if submission.id in nobodys]
 
     def _ended(self, submission: int, cost_cents: Decimal) -> None:
         self.open.pop(submission, None)

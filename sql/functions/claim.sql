@@ -86,7 +86,7 @@ CREATE OR REPLACE FUNCTION rowmill.claim(
     p_rank smallint[] DEFAULT NULL, p_from timestamptz[] DEFAULT NULL)
 RETURNS TABLE (queue_id bigint, source smallint, row_key text, lane text, rank smallint, run integer,
                tries smallint, yields smallint, tenant text, ready_at timestamptz, waited_ms integer)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+LANGUAGE plpgsql SET enable_seqscan = off
     SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
@@ -163,8 +163,9 @@ BEGIN
                 END LOOP;
                 EXIT WHEN cardinality(v_batch) = 0;
 
+                -- As text: the state itself would bring in the index of all that is ready.
                 v_mine := ARRAY(SELECT q.id FROM rowmill.queue q
-                                 WHERE q.id = ANY (v_batch) AND q.state = 'ready'
+                                 WHERE q.id = ANY (v_batch) AND q.state::text = 'ready'
                                    FOR NO KEY UPDATE SKIP LOCKED);
                 v_taken := v_taken || v_mine;
                 v_left := v_left - cardinality(v_mine);

@@ -1,15 +1,15 @@
-"""Pauses and limits: exact for any number of claimers, and free for everything behind other gates."""
+"""Pauses and limits: exact for any number of claimers, and nothing to what isn't behind them."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from tests.database.gate import Gate, put_up
 from tests.database.support import (
     LANES,
     Connect,
@@ -23,33 +23,7 @@ from tests.database.support import (
     fell_silent,
     has_lived,
 )
-from worker import maps
-from worker.store import Claimed, Store
-from worker.store.upkeep import apply_limits
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    lane: str = "*"
-    source: str = "*"
-    most: int | None = None
-    paused: bool = False
-
-    def admits(self, lane: str, source: str) -> bool:
-        return self.lane in {"*", lane} and self.source in {"*", source}
-
-
-async def put_up(connection: Any, *gates: Gate) -> None:
-    for gate in gates:
-        await connection.execute(
-            "INSERT INTO rowmill.lanes (lane, source, max_running, paused_at)"
-            " VALUES ($1, $2, $3, CASE WHEN $4 THEN now() END) ON CONFLICT (lane, source)"
-            " DO UPDATE SET max_running = excluded.max_running, paused_at = excluded.paused_at",
-            gate.lane,
-            gate.source,
-            gate.most,
-            gate.paused,
-        )
+from worker.store import Claimed
 
 
 async def add_some(connection: Any, count: int) -> None:
@@ -73,7 +47,7 @@ ALL = {
     "a lane of a source": [Gate("runway", "generation_jobs", most=2)],
     "all": [Gate(most=7)],
     "all kinds at once": [
-        Gate("replicate", most=4),
+        Gate("replicate", most=2),
         Gate("runway", "generation_jobs", most=3),
         Gate(source="generation_jobs", most=5),
         Gate("openai", most=1),
@@ -92,15 +66,22 @@ class Claimer:
     gates: list[Gate]
     peak: dict[Gate, int]
 
-    async def run(self) -> None:
-        idle = 0
-        works: list[Work] = []
+    async def fill(self) -> list[Claimed]:
+        """As much as it gets while nobody settles."""
+        claims: list[Claimed] = []
+        while new := await self.claim():
+            claims += new
+        return claims
+
+    async def work(self, claims: list[Claimed]) -> None:
+        """Settle some in any order, claim others, until nothing is left."""
+        works, idle = await self.hand.start(claims), 0
         while idle < 3 or works:
-            claims = await self.claim()
-            works += await self.hand.start(claims)
             self.mixed.shuffle(works)
-            done, works = works[: len(works) // 2 + 1], works[len(works) // 2 + 1 :]
-            await self.settle(done)
+            half = len(works) // 2 + 1
+            await self.settle(works[:half])
+            claims = await self.claim()
+            works = works[half:] + await self.hand.start(claims)
             idle = 0 if claims else idle + 1
 
     async def claim(self) -> list[Claimed]:
@@ -155,9 +136,11 @@ async def test_limits_are_reached_and_never_exceeded_by_four_claimers(
         )
         for n in range(4)
     ]
-    await asyncio.gather(*(claimer.run() for claimer in claimers))
+    filled = await asyncio.gather(*(claimer.fill() for claimer in claimers))
     assert peak == {gate: gate.most for gate in gates}
-    assert await admin.fetchval("SELECT count(*) FROM rowmill.queue") == 0
+    await asyncio.gather(*(c.work(mine) for c, mine in zip(claimers, filled, strict=True)))
+    left = await admin.fetch("SELECT state, lane, note, worker, ready_at - clock_timestamp() FROM rowmill.queue")
+    assert [tuple(r) for r in left][:5] == []
 
 
 @pytest.mark.parametrize("closed", [{"paused": True}, {"most": 0}])
@@ -274,98 +257,3 @@ async def test_a_lower_limit_takes_nothing_away_and_admits_nothing(
     assert await hand.claim(5) == []
     await hand.succeed(works[2:3])
     assert len(await hand.claim(5)) == 1
-
-
-# --------------------------------------------------------------------------- the platform's own
-
-
-async def set_limit(connection: Any, value: Any) -> None:
-    await connection.execute(
-        "UPDATE public.system_settings SET value = $1"
-        " WHERE key = 'generation_queue_max_concurrent'",
-        json.dumps(value),
-    )
-
-
-async def limited_to(store: Store, hand: Hand) -> int:
-    """How many of the many that wait are admitted beside none."""
-    await apply_limits(store, maps.load("photomemory"))
-    works = await hand.take(50)
-    await hand.release(works)
-    return len(works)
-
-
-async def test_the_platforms_setting_limits_its_table_and_is_read_again(
-    photomemory: str, connect: Connect, open_store: OpenStore, producer: Producer
-) -> None:
-    connection, store = await connect(photomemory, producer), await open_store(photomemory)
-    hand = await Hand.hire(store)
-    await add_videos(connection, 10, service="replicate")
-    await add_videos(connection, 10, service="runway")
-    assert await limited_to(store, hand) == 5  # as the schema has it
-    for value, admitted in ((3, 3), ("7", 7), (30, 20)):
-        await set_limit(connection, value)
-        assert await limited_to(store, hand) == admitted
-
-
-@pytest.mark.parametrize("value", [0, -3, 2.5, "many", "", [4], {"max": 4}, True, 10**12])
-async def test_a_setting_that_is_no_number_of_jobs_is_no_limit(
-    photomemory: str, connect: Connect, open_store: OpenStore, producer: Producer, value: Any
-) -> None:
-    connection, store = await connect(photomemory, producer), await open_store(photomemory)
-    hand = await Hand.hire(store)
-    await add_videos(connection, 20)
-    assert await limited_to(store, hand) == 5
-    await set_limit(connection, value)
-    assert await limited_to(store, hand) == 20
-
-
-async def test_the_operators_limit_and_the_platforms_hold_both(
-    photomemory: str, connect: Connect, open_store: OpenStore, producer: Producer
-) -> None:
-    connection, admin = await connect(photomemory, producer), await connect(photomemory)
-    store = await open_store(photomemory)
-    hand = await Hand.hire(store)
-    await add_videos(connection, 20)
-    await put_up(admin, Gate(source="generation_jobs", most=2))
-    assert await limited_to(store, hand) == 2
-    await put_up(admin, Gate(source="generation_jobs", most=8))
-    assert await limited_to(store, hand) == 5
-    await connection.execute("DELETE FROM public.system_settings")
-    assert await limited_to(store, hand) == 8
-
-
-# --------------------------------------------------------------------------- what it costs
-
-
-async def test_a_paused_lane_full_of_urgent_rows_costs_a_claim_nothing(
-    both: str, connect: Connect, producer: Producer, open_store: OpenStore
-) -> None:
-    """Counted in buffers, not in time: behind the gate there is nothing to read."""
-    connection, admin = await connect(both, producer), await connect(both)
-    hand = await Hand.hire(await open_store(both))
-    await add_texts(connection, 2000)
-    await put_up(admin, Gate("replicate", paused=True))
-    await admin.execute("VACUUM ANALYZE rowmill.queue")
-    alone = await buffers(admin, hand)
-    await add_videos(connection, 100_000, priority=10)
-    await admin.execute("VACUUM ANALYZE rowmill.queue")
-    waiting = "SELECT count(*) FROM rowmill.queue WHERE lane = 'replicate'"
-    assert await admin.fetchval(waiting) == 100_000
-    beside = await buffers(admin, hand)
-    assert beside < 1.2 * alone + 60  # the head of the lane, and a deeper index
-
-
-async def buffers(connection: Any, hand: Hand) -> int:
-    """Pages a claim of ten reads, the second time: the first also plans it."""
-    for _ in range(2):
-        transaction = connection.transaction()
-        await transaction.start()
-        explained = await connection.fetchval(
-            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)"
-            f" SELECT * FROM rowmill.claim({hand.id}, 1, '{{{','.join(LANES)}}}', 10)"
-        )
-        await transaction.rollback()
-    plan = json.loads(explained)[0]["Plan"]
-    assert plan["Actual Rows"] == 10
-    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])

@@ -242,7 +242,7 @@ class Fleet:
     async def hire(
         self, name: str = "a", *, slots: int = 20, options: tuple[str, ...] = (), **settings: Any
     ) -> Worker:
-        """Start a worker; returns once it works, or has already ended."""
+        """Start a worker; returns once it works, or has already ended well (`--burst`)."""
         words = (sys.executable, "-m", "worker.cli", "run", *options)
         worker = await self.start(name, *words, WORKER_NAME=name, SLOTS=slots, **settings)
         await self._started(worker)
@@ -281,6 +281,7 @@ class Fleet:
             return not worker.alive or bool(worker.events("worker.started"))
 
         await until(look, within=30, what=f"the start of {worker.name}")
+        assert worker.process.returncode in (None, 0), worker.log_file.read_text()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

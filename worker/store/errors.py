@@ -47,6 +47,14 @@ class Refused(StoreError):
 _DATA_CLASSES = ("21", "22", "23", "38", "39", "44", "54", "P0")
 """Cardinality, data, integrity, routines, check options, limits, RAISE: the row's own fault."""
 
+_NO_ANSWER = (
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a statement on a connection that was just being cut
+    OSError,
+    TimeoutError,
+    asyncio.IncompleteReadError,
+)
+
 
 @contextmanager
 def translated() -> Iterator[None]:
@@ -57,7 +65,7 @@ def translated() -> Iterator[None]:
         raise _translate(error) from error
     except ValueError as error:  # a parameter asyncpg can't encode
         raise Refused(str(error)) from error
-    except (asyncpg.InterfaceError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+    except _NO_ANSWER as error:
         raise Unavailable(f"{type(error).__name__}: {error}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import asyncpg
@@ -38,20 +39,47 @@ async def behind_pooler(dsn: str) -> bool:
         await connection.close()
 
 
+def connect_options(*, pooled: bool) -> dict[str, Any]:
+    options: dict[str, Any] = {"command_timeout": 60}
+    if pooled:
+        return {**options, "statement_cache_size": 0}
+    return {**options, "server_settings": {"application_name": "rowmill", "jit": "off"}}
+
+
 async def open_pool(dsn: str, size: int) -> tuple[Pool, bool]:
     with translated():
         pooled = await behind_pooler(dsn)
-        direct: dict[str, Any] = {
-            "server_settings": {"application_name": "rowmill", "jit": "off"},
-        }
-        through_pooler: dict[str, Any] = {"statement_cache_size": 0}
         pool = await asyncpg.create_pool(
             dsn,
             min_size=1,
             max_size=size,
             connection_class=Connection,
-            command_timeout=60,
             max_inactive_connection_lifetime=300,
-            **(through_pooler if pooled else direct),
+            **connect_options(pooled=pooled),
         )
     return pool, pooled
+
+
+class Line:
+    """A connection for one loop's statements, one after the other.
+
+    Taking a connection from a pool and giving it back costs 0.15 ms, as much as a small statement;
+    between a job's INSERT and its start that would be paid twice.
+    """
+
+    def __init__(self, dsn: str, *, pooled: bool) -> None:
+        self._dsn = dsn
+        self._options = connect_options(pooled=pooled)
+        self._connection: Any = None
+        self._turn = asyncio.Lock()
+
+    async def fetch(self, sql: str, *args: Any) -> list[Any]:
+        with translated():
+            async with self._turn:
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = await asyncpg.connect(self._dsn, **self._options)
+                return list(await self._connection.fetch(sql, *args))
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()

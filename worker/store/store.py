@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from worker.store.errors import translated
-from worker.store.pool import Pool, open_pool
+from worker.store.pool import Line, Pool, open_pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,7 @@ def _plain(value: Any) -> Any:
 class Store:
     def __init__(self, pool: Pool, *, pooled: bool, dsn: str) -> None:
         self._pool = pool
+        self._line = Line(dsn, pooled=pooled)
         self.pooled = pooled
         self.dsn = dsn
 
@@ -93,6 +94,7 @@ class Store:
         return cls(pool, pooled=pooled, dsn=dsn)
 
     async def close(self) -> None:
+        self._line.close()
         self._pool.terminate()
 
     async def fetch(self, sql: str, *args: Any) -> list[Any]:
@@ -183,7 +185,7 @@ class Store:
         want: int,
         heads: Sequence[Head] | None = None,
     ) -> list[Claimed]:
-        rows = await self.fetch(
+        rows = await self._line.fetch(
             "SELECT * FROM rowmill.claim($1, $2, $3, $4, $5, $6, $7, $8)",
             worker,
             token,
@@ -214,7 +216,7 @@ class Store:
     async def start(
         self, source: str, token: int, queue_ids: Sequence[int], *, wait: bool = True
     ) -> list[Started]:
-        rows = await self.fetch(
+        rows = await self._line.fetch(
             f"SELECT * FROM rowmill.start_{source}($1, $2, $3)",
             token,
             list(queue_ids),
