@@ -84,7 +84,6 @@ CREATE TYPE rowmill.submission_state AS ENUM (
 
 CREATE FUNCTION rowmill.claim(p_worker bigint, p_token bigint, p_lanes text[], p_want integer, p_lane text[] DEFAULT NULL::text[], p_source smallint[] DEFAULT NULL::smallint[], p_rank smallint[] DEFAULT NULL::smallint[], p_from timestamp with time zone[] DEFAULT NULL::timestamp with time zone[]) RETURNS TABLE(queue_id bigint, source smallint, row_key text, lane text, rank smallint, run integer, tries smallint, yields smallint, tenant text, ready_at timestamp with time zone, waited_ms integer)
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
@@ -112,7 +111,10 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
 
     IF v_full THEN
-        PERFORM rowmill.promote();
+        PERFORM FROM rowmill.queue q WHERE q.state = 'scheduled' AND q.ready_at <= clock_timestamp() LIMIT 1;
+        IF FOUND THEN
+            PERFORM rowmill.promote();
+        END IF;
         SELECT h.lanes, h.sources, h.ranks, h.ready_from
           INTO p_lane, p_source, p_rank, p_from FROM rowmill.scan(p_lanes) h;
     END IF;
@@ -160,8 +162,9 @@ BEGIN
                 END LOOP;
                 EXIT WHEN cardinality(v_batch) = 0;
 
+                -- As text: the state itself would bring in the index of all that is ready.
                 v_mine := ARRAY(SELECT q.id FROM rowmill.queue q
-                                 WHERE q.id = ANY (v_batch) AND q.state = 'ready'
+                                 WHERE q.id = ANY (v_batch) AND q.state::text = 'ready'
                                    FOR NO KEY UPDATE SKIP LOCKED);
                 v_taken := v_taken || v_mine;
                 v_left := v_left - cardinality(v_mine);
@@ -210,7 +213,8 @@ BEGIN
     ), running AS MATERIALIZED (
         SELECT q.lane, s.name AS source, q.jobs
           FROM (SELECT c.lane, c.source, count(*) AS jobs FROM rowmill.queue c
-                 WHERE c.state = 'claimed' AND EXISTS (SELECT FROM gate g WHERE NOT g.paused)
+                 WHERE c.state = 'claimed' AND c.worker IS NOT NULL   -- so that its index is used
+                   AND EXISTS (SELECT FROM gate g WHERE NOT g.paused)
                  GROUP BY 1, 2) q
           JOIN rowmill.sources s ON s.id = q.source
     )
@@ -229,15 +233,15 @@ END $$;
 
 CREATE FUNCTION rowmill.heartbeat(p_worker bigint, p_running integer, p_draining boolean, OUT alive boolean, OUT queue_ids bigint[], OUT tokens bigint[]) RETURNS record
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
     AS $$
 BEGIN
     UPDATE rowmill.workers w
        SET heartbeat_at = clock_timestamp(), running = p_running, draining = p_draining,
            idle = w.idle AND NOT p_draining,
-           -- A gap of a whole lease (Postgres was away, or we were) starts the count anew.
-           alive_since = CASE WHEN w.heartbeat_at < clock_timestamp() - w.lease
+           -- A gap (Postgres was away, or we were) starts the count anew. Half a lease is one:
+           -- after an outage of nearly a lease, others may just have passed theirs.
+           alive_since = CASE WHEN w.heartbeat_at < clock_timestamp() - w.lease / 2
                               THEN clock_timestamp() ELSE w.alive_since END
      WHERE w.id = p_worker AND w.stopped_at IS NULL;
     alive := FOUND;
@@ -251,7 +255,6 @@ END $$;
 
 CREATE FUNCTION rowmill.intend(p_intents jsonb) RETURNS TABLE(n integer, verdict text, id bigint, state rowmill.submission_state, provider text, account text, model text, estimate_cents numeric, cost_cents numeric, ref jsonb, result jsonb, age_seconds double precision, intended_at timestamp with time zone)
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
@@ -319,7 +322,6 @@ END $$;
 
 CREATE FUNCTION rowmill.journal(p_entries jsonb) RETURNS TABLE(id bigint)
     LANGUAGE sql
-    SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
@@ -361,10 +363,6 @@ CREATE FUNCTION rowmill.promote(p_limit integer DEFAULT 1000) RETURNS integer
 DECLARE
     v_count integer;
 BEGIN
-    PERFORM FROM rowmill.queue WHERE state = 'scheduled' AND ready_at <= clock_timestamp() LIMIT 1;
-    IF NOT FOUND THEN
-        RETURN 0;
-    END IF;
     UPDATE rowmill.queue SET state = 'ready'
      WHERE id = ANY (ARRAY(
            SELECT id FROM rowmill.queue
@@ -380,7 +378,6 @@ END $$;
 
 CREATE FUNCTION rowmill.register(p_worker bigint, p_name text, p_version text, p_lanes text[], p_slots integer, p_lease double precision) RETURNS void
     LANGUAGE sql
-    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     INSERT INTO rowmill.workers (id, name, version, lanes, slots, lease)
     VALUES (p_worker, p_name, p_version, p_lanes, p_slots, make_interval(secs => p_lease))
@@ -392,7 +389,6 @@ $$;
 
 CREATE FUNCTION rowmill.rescue(p_worker bigint, p_limit integer DEFAULT 500) RETURNS integer
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
     AS $$
 DECLARE
@@ -401,7 +397,7 @@ DECLARE
 BEGIN
     SELECT w.alive_since INTO v_since FROM rowmill.workers w
       WHERE w.id = p_worker AND w.stopped_at IS NULL
-        AND w.heartbeat_at > clock_timestamp() - w.lease
+        AND w.heartbeat_at > clock_timestamp() - w.lease / 2
         AND w.alive_since <= clock_timestamp() - w.lease;
     IF NOT FOUND THEN
         RETURN 0;
@@ -427,7 +423,6 @@ END $$;
 
 CREATE FUNCTION rowmill.retire(p_worker bigint) RETURNS integer
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
     AS $$
 DECLARE
@@ -450,7 +445,6 @@ END $$;
 
 CREATE FUNCTION rowmill.ring(p_lane text) RETURNS void
     LANGUAGE plpgsql
-    SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
     AS $$
 DECLARE
@@ -471,7 +465,6 @@ END $$;
 
 CREATE FUNCTION rowmill.round_half_even(p_value numeric, p_scale integer) RETURNS numeric
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
     SELECT CASE WHEN abs(p_value * 10 ^ p_scale::numeric) % 1 = 0.5
                 THEN round(round(p_value * 10 ^ p_scale::numeric / 2) * 2 / 10 ^ p_scale::numeric, p_scale)
@@ -484,7 +477,6 @@ $$;
 
 CREATE FUNCTION rowmill.run_of(p_source text, p_key text, p_again boolean) RETURNS integer
     LANGUAGE sql STABLE
-    SET search_path TO 'pg_catalog', 'pg_temp'
     SET enable_seqscan TO 'off'
     AS $$
     SELECT coalesce((
@@ -691,11 +683,9 @@ ALTER TABLE rowmill.failures ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
 --
 
 CREATE TABLE rowmill.functions (
-    only_one boolean DEFAULT true NOT NULL,
-    version integer NOT NULL,
     checksum text NOT NULL,
-    applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    CONSTRAINT functions_only_one_check CHECK (only_one)
+    version integer NOT NULL,
+    applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 
 --
@@ -915,7 +905,7 @@ CREATE VIEW rowmill.waiting AS
                     COALESCE(bool_or((q.lane = ANY (v.lanes))), false) AS serving
                    FROM rowmill.workers v
                   WHERE ((v.stopped_at IS NULL) AND (NOT v.draining) AND (v.heartbeat_at > (statement_timestamp() - v.lease)))) live,
-            LATERAL ( SELECT min((((g.subject || ' is paused by '::text) || g.paused_by) || COALESCE((': '::text || g.pause_reason), ''::text))) FILTER (WHERE (g.paused_at IS NOT NULL)) AS paused,
+            LATERAL ( SELECT min((((g.subject || ' is paused'::text) || COALESCE((' by '::text || g.paused_by), ''::text)) || COALESCE((': '::text || g.pause_reason), ''::text))) FILTER (WHERE (g.paused_at IS NOT NULL)) AS paused,
                     min((((((g.subject || ' is full: '::text) || g.running) || ' of '::text) || g.most) || ' run'::text)) FILTER (WHERE (g.running >= g.most)) AS full_
                    FROM ( SELECT l.paused_at,
                             l.paused_by,
@@ -958,7 +948,7 @@ ALTER TABLE ONLY rowmill.failures
 --
 
 ALTER TABLE ONLY rowmill.functions
-    ADD CONSTRAINT functions_pkey PRIMARY KEY (only_one);
+    ADD CONSTRAINT functions_pkey PRIMARY KEY (checksum);
 
 --
 -- Name: lanes lanes_pkey; Type: CONSTRAINT; Schema: rowmill; Owner: -
