@@ -85,6 +85,7 @@ CREATE TYPE rowmill.submission_state AS ENUM (
 CREATE FUNCTION rowmill.claim(p_worker bigint, p_token bigint, p_lanes text[], p_want integer, p_lane text[] DEFAULT NULL::text[], p_source smallint[] DEFAULT NULL::smallint[], p_rank smallint[] DEFAULT NULL::smallint[], p_from timestamp with time zone[] DEFAULT NULL::timestamp with time zone[]) RETURNS TABLE(queue_id bigint, source smallint, row_key text, lane text, rank smallint, run integer, tries smallint, yields smallint, tenant text, ready_at timestamp with time zone, waited_ms integer)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
@@ -202,6 +203,7 @@ END $$;
 CREATE FUNCTION rowmill.gates(OUT names text[], OUT free integer[]) RETURNS record
     LANGUAGE plpgsql STABLE
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 BEGIN
     WITH gate AS MATERIALIZED (
@@ -234,6 +236,7 @@ END $$;
 CREATE FUNCTION rowmill.heartbeat(p_worker bigint, p_running integer, p_draining boolean, OUT alive boolean, OUT queue_ids bigint[], OUT tokens bigint[]) RETURNS record
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 BEGIN
     UPDATE rowmill.workers w
@@ -256,6 +259,7 @@ END $$;
 CREATE FUNCTION rowmill.intend(p_intents jsonb) RETURNS TABLE(n integer, verdict text, id bigint, state rowmill.submission_state, provider text, account text, model text, estimate_cents numeric, cost_cents numeric, ref jsonb, result jsonb, age_seconds double precision, intended_at timestamp with time zone)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
     AS $$
@@ -323,6 +327,7 @@ END $$;
 CREATE FUNCTION rowmill.journal(p_entries jsonb) RETURNS TABLE(id bigint)
     LANGUAGE sql
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     SET enable_hashjoin TO 'off'
     SET enable_mergejoin TO 'off'
     AS $$
@@ -359,6 +364,7 @@ $$;
 CREATE FUNCTION rowmill.promote(p_limit integer DEFAULT 1000) RETURNS integer
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 DECLARE
     v_count integer;
@@ -390,6 +396,7 @@ $$;
 CREATE FUNCTION rowmill.rescue(p_worker bigint, p_limit integer DEFAULT 500) RETURNS integer
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 DECLARE
     v_since timestamptz;
@@ -424,6 +431,7 @@ END $$;
 CREATE FUNCTION rowmill.retire(p_worker bigint) RETURNS integer
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 DECLARE
     v_count integer;
@@ -446,6 +454,7 @@ END $$;
 CREATE FUNCTION rowmill.ring(p_lane text) RETURNS void
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 DECLARE
     v_worker bigint;
@@ -478,6 +487,7 @@ $$;
 CREATE FUNCTION rowmill.run_of(p_source text, p_key text, p_again boolean) RETURNS integer
     LANGUAGE sql STABLE
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
     SELECT coalesce((
         SELECT s.run + CASE WHEN bool_or(s.state IN ('intent', 'accepted', 'unknown')
@@ -496,6 +506,7 @@ $$;
 CREATE FUNCTION rowmill.scan(p_lanes text[], OUT lanes text[], OUT sources smallint[], OUT ranks smallint[], OUT ready_from timestamp with time zone[]) RETURNS record
     LANGUAGE plpgsql STABLE
     SET enable_seqscan TO 'off'
+    SET jit TO 'off'
     AS $$
 BEGIN
     WITH RECURSIVE head AS (

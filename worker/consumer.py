@@ -159,10 +159,10 @@ class Consumer:
             await self._start(source, batch[:middle])
             await self._start(source, batch[middle:])
             return
-        by_id = {claim.queue_id: claim for claim in batch}
-        for row in started:
-            if row.verdict == "run":
-                self._launch(by_id[row.queue_id], row)
+        running = {row.queue_id: row for row in started if row.verdict == "run"}
+        for claim in batch:  # in the order they were claimed
+            if claim.queue_id in running:
+                self._launch(claim, running[claim.queue_id])
 
     async def _read(self, source: str, token: int, ids: list[int]) -> list[Started]:
         """Starting twice is harmless, so an outage is waited out: these claims are ours."""

@@ -212,7 +212,7 @@ class Executor:
             )
 
     async def _drop(self, running: Running) -> None:
-        """Nothing may be written for this row any more; what a provider does for nobody is ended."""
+        """Nothing may be written for this row any more; what goes on for nobody is ended."""
         log.info("job.lost", run=running.job.run)
         try:
             for submission in await running.journal.abandoned():

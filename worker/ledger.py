@@ -225,7 +225,7 @@ class ClaimJournal:
         return await self._ledger.known(provider, account, external_ids)
 
     async def abandoned(self) -> list[Submission]:
-        """What is open of a job that nobody has any more: cancelled, deleted, or finished by someone.
+        """What is open of a job that nobody has any more: cancelled, deleted, finished by someone.
 
         Of a job that another worker has now, it is that worker's to follow.
         """

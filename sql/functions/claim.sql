@@ -4,7 +4,7 @@
 -- Scheduled rows whose time has come become ready. Called with every full scan, by every worker,
 -- so a schedule is met within one poll interval.
 CREATE OR REPLACE FUNCTION rowmill.promote(p_limit integer DEFAULT 1000) RETURNS integer
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     v_count integer;
 BEGIN
@@ -23,7 +23,7 @@ END $$;
 CREATE OR REPLACE FUNCTION rowmill.scan(
     p_lanes text[], OUT lanes text[], OUT sources smallint[], OUT ranks smallint[],
     OUT ready_from timestamptz[])
-LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
+LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off AS $$
 BEGIN
     WITH RECURSIVE head AS (
         (SELECT q.lane, q.source, q.rank, q.ready_at
@@ -45,7 +45,7 @@ END $$;
 -- How many more jobs each closed or limited gate ('lane/source') admits. Counts claims only where
 -- a limit needs it.
 CREATE OR REPLACE FUNCTION rowmill.gates(OUT names text[], OUT free integer[])
-LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
+LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off AS $$
 BEGIN
     WITH gate AS MATERIALIZED (
         SELECT l.lane, l.source, l.paused_at IS NOT NULL AS paused,
@@ -86,7 +86,7 @@ CREATE OR REPLACE FUNCTION rowmill.claim(
     p_rank smallint[] DEFAULT NULL, p_from timestamptz[] DEFAULT NULL)
 RETURNS TABLE (queue_id bigint, source smallint, row_key text, lane text, rank smallint, run integer,
                tries smallint, yields smallint, tenant text, ready_at timestamptz, waited_ms integer)
-LANGUAGE plpgsql SET enable_seqscan = off
+LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
     SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE

@@ -2,7 +2,7 @@
 -- was never delivered, belongs to the run that made it: the job resumes it and doesn't pay again.
 -- p_again: someone re-enqueued a finished row, and asks for new work unless some is in flight.
 CREATE OR REPLACE FUNCTION rowmill.run_of(p_source text, p_key text, p_again boolean)
-RETURNS integer LANGUAGE sql STABLE SET enable_seqscan = off AS $$
+RETURNS integer LANGUAGE sql STABLE SET enable_seqscan = off SET jit = off AS $$
     SELECT coalesce((
         SELECT s.run + CASE WHEN bool_or(s.state IN ('intent', 'accepted', 'unknown')
                                          OR (NOT p_again AND s.state = 'finished'
@@ -20,7 +20,7 @@ CREATE OR REPLACE FUNCTION rowmill.intend(p_intents jsonb)
 RETURNS TABLE (n integer, verdict text, id bigint, state rowmill.submission_state, provider text,
                account text, model text, estimate_cents numeric, cost_cents numeric, ref jsonb,
                result jsonb, age_seconds double precision, intended_at timestamptz)
-LANGUAGE plpgsql SET enable_seqscan = off
+LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
     SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -83,7 +83,7 @@ END $$;
 -- at a provider is a fact, whoever holds the job now. Returns the submissions that took the change;
 -- one that had already ended keeps its end.
 CREATE OR REPLACE FUNCTION rowmill.journal(p_entries jsonb)
-RETURNS TABLE (id bigint) LANGUAGE sql SET enable_seqscan = off
+RETURNS TABLE (id bigint) LANGUAGE sql SET enable_seqscan = off SET jit = off
     SET enable_hashjoin = off SET enable_mergejoin = off AS $$
     UPDATE rowmill.submissions u
        SET state = e.state,

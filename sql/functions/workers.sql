@@ -13,7 +13,7 @@ $$;
 CREATE OR REPLACE FUNCTION rowmill.heartbeat(
     p_worker bigint, p_running integer, p_draining boolean,
     OUT alive boolean, OUT queue_ids bigint[], OUT tokens bigint[])
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 BEGIN
     UPDATE rowmill.workers w
        SET heartbeat_at = clock_timestamp(), running = p_running, draining = p_draining,
@@ -33,7 +33,7 @@ END $$;
 -- whom it judges) may judge: after an outage of Postgres everyone looks dead for a moment.
 CREATE OR REPLACE FUNCTION rowmill.rescue(p_worker bigint, p_limit integer DEFAULT 500)
 RETURNS integer
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     v_since timestamptz;
     v_count integer;
@@ -63,7 +63,7 @@ END $$;
 -- A worker that leaves: it holds no claims any more, or hands back the ones it still has. Those that
 -- a producer's open transaction holds are left to a rescue.
 CREATE OR REPLACE FUNCTION rowmill.retire(p_worker bigint) RETURNS integer
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     v_count integer;
 BEGIN
@@ -81,7 +81,7 @@ END $$;
 -- Ring one idle worker that serves the lane. NOTIFY serializes commits, so a busy fleet (no idle
 -- worker) is never rung; whoever misses the bell polls within a second.
 CREATE OR REPLACE FUNCTION rowmill.ring(p_lane text) RETURNS void
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     v_worker bigint;
 BEGIN

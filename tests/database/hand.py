@@ -149,10 +149,11 @@ class Hand:
     async def verdicts(self, claims: Sequence[Claimed], *, wait: bool = True) -> dict[str, Started]:
         """What start said of each row, by its key; of a claim that is lost it says nothing."""
         found: dict[str, Started] = {}
-        for source in dict.fromkeys([await self.source_of(c) for c in claims]):
-            mine = [c for c in claims if await self.source_of(c) == source]
-            keys = {c.queue_id: c.key for c in mine}
-            for row in await self.store.start(source, mine[0].token, list(keys), wait=wait):
+        batches: dict[tuple[str, int], dict[int, str]] = {}
+        for c in claims:
+            batches.setdefault((await self.source_of(c), c.token), {})[c.queue_id] = c.key
+        for (source, token), keys in batches.items():
+            for row in await self.store.start(source, token, list(keys), wait=wait):
                 found[keys[row.queue_id]] = row
         return found
 

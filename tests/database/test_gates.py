@@ -139,8 +139,7 @@ async def test_limits_are_reached_and_never_exceeded_by_four_claimers(
     filled = await asyncio.gather(*(claimer.fill() for claimer in claimers))
     assert peak == {gate: gate.most for gate in gates}
     await asyncio.gather(*(c.work(mine) for c, mine in zip(claimers, filled, strict=True)))
-    left = await admin.fetch("SELECT state, lane, note, worker, ready_at - clock_timestamp() FROM rowmill.queue")
-    assert [tuple(r) for r in left][:5] == []
+    assert await admin.fetchval("SELECT count(*) FROM rowmill.queue") == 0
 
 
 @pytest.mark.parametrize("closed", [{"paused": True}, {"most": 0}])

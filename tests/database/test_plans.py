@@ -126,8 +126,9 @@ class Rounds:
 
     @classmethod
     async def begin(cls, connection: Any, dsn: str) -> Rounds:
-        # A connection says all that a pool says to a store.
+        # A connection has all of a pool that a store asks for; and it is the claims' own line, too.
         store = Store(connection, pooled=False, dsn=dsn)
+        store._line._connection = connection
         await connection.execute(
             "INSERT INTO rowmill.lanes (max_running) VALUES (100000) ON CONFLICT DO NOTHING"
         )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
@@ -18,7 +22,9 @@ import pytest
 from worker import embedded_places as place
 from worker.embedded import EmbeddedPostgres, embedded_postgres
 
-PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+PGBOUNCER = shutil.which(
+    "pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+)
 
 
 @contextmanager
@@ -62,15 +68,16 @@ def _children(pid: int) -> list[int]:
 CUT = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
  WHERE datname = current_database() AND backend_type = 'client backend'
-   AND pid <> pg_backend_pid()
+   AND pid <> pg_backend_pid() AND pid <> ALL ($1)
 """
 
 
-async def cut_connections(dsn: str) -> int:
-    """End every connection to this database; how many there were."""
+async def cut_connections(dsn: str, *spared: Any) -> int:
+    """End every connection to this database but those; how many there were."""
     connection = await asyncpg.connect(dsn)
     try:
-        return int(await connection.fetchval(CUT))
+        pids = [other.get_server_pid() for other in spared]
+        return int(await connection.fetchval(CUT, pids))
     finally:
         await connection.close()
 
@@ -100,23 +107,37 @@ def pooler(dsn: str, *, size: int) -> Iterator[str]:
     port = place.free_port()
     user = place.unprivileged() if os.geteuid() == 0 else None  # it refuses to run as root
     with tempfile.TemporaryDirectory(prefix="rowmill-pooler-") as name:
-        directory = Path(name)
-        ini = directory / "pgbouncer.ini"
+        ini = Path(name) / "pgbouncer.ini"
         ini.write_text(PGBOUNCER_INI.format(target=_target(dsn), port=port, size=size))
-        for path in (directory, ini):
+        for path in (ini.parent, ini):
             place.own(path, user)
-        process = subprocess.Popen(
-            [PGBOUNCER, str(ini)],
-            stderr=subprocess.PIPE,
-            text=True,
-            **({"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}),
-        )
+        process = _launch(ini, user)
         try:
-            _await_start(process)
+            _await_start(process, port, ini.with_suffix(".log"))
             yield f"postgresql://rowmill@127.0.0.1:{port}{urlsplit(dsn).path}"
         finally:
             process.kill()
-            process.communicate()
+            process.wait()
+
+
+def _launch(ini: Path, user: pwd.struct_passwd | None) -> subprocess.Popen[bytes]:
+    as_user: dict[str, Any] = {}
+    if user is not None:
+        as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    with ini.with_suffix(".log").open("wb") as log:
+        return subprocess.Popen([str(PGBOUNCER), str(ini)], stderr=log, **as_user)
+
+
+def _await_start(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + 10
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            time.sleep(0.02)
+        else:
+            return
+    raise RuntimeError(f"pgbouncer didn't start: {log.read_text()}")
 
 
 def _target(dsn: str) -> str:
@@ -130,14 +151,3 @@ def _target(dsn: str) -> str:
         "password": parts.password and unquote(parts.password),
     }
     return " ".join(f"{name}='{value}'" for name, value in words.items() if value)
-
-
-def _await_start(process: subprocess.Popen[str]) -> None:
-    """It logs one line once it listens; its log then runs on into a pipe nobody needs to read."""
-    assert process.stderr is not None
-    said = []
-    for line in process.stderr:
-        said.append(line)
-        if "process up" in line:
-            return
-    raise RuntimeError(f"pgbouncer didn't start: {''.join(said)}")

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
+
+import asyncpg
 
 from tests.database.support import new_keys
 from tests.process.fleet import WITHIN, Charge, Sandbox, until_sql
@@ -139,6 +143,31 @@ async def has_status(connection: Any, key: str, status: str, *, within: float = 
         key,
         status,
         within=within,
+    )
+
+
+@asynccontextmanager
+async def project_locked(dsn: str, key: str) -> AsyncIterator[None]:
+    """Nobody can settle this job meanwhile: its project is someone else's."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute(
+                "SELECT 1 FROM public.video_projects WHERE id ="
+                " (SELECT project_id FROM public.generation_jobs WHERE id = $1) FOR UPDATE",
+                key,
+            )
+            yield
+    finally:
+        connection.terminate()
+
+
+async def nobody_waits(connection: Any) -> None:
+    """Until no statement waits for a lock: those of a killed worker go on until they time out."""
+    await until_sql(
+        connection,
+        "SELECT NOT EXISTS (SELECT FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock')",
     )
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
-import asyncpg
 import pytest
 
 from tests.database.support import set_status
@@ -20,6 +17,7 @@ from tests.process.rows import (
     has_status,
     in_state,
     ledger_equals_bill,
+    project_locked,
     queue_row,
     row,
     submissions,
@@ -130,22 +128,6 @@ async def test_deleted_while_running(db: Any, fleet: Fleet, sandbox: Sandbox) ->
 
 
 # --------------------------------------------------------------------------- settling
-
-
-@asynccontextmanager
-async def project_locked(dsn: str, key: str) -> AsyncIterator[None]:
-    """Nobody can settle this job meanwhile: its project is someone else's."""
-    connection = await asyncpg.connect(dsn)
-    try:
-        async with connection.transaction():
-            await connection.execute(
-                "SELECT 1 FROM public.video_projects WHERE id ="
-                " (SELECT project_id FROM public.generation_jobs WHERE id = $1) FOR UPDATE",
-                key,
-            )
-            yield
-    finally:
-        connection.terminate()
 
 
 async def test_while_settling(both: str, db: Any, fleet: Fleet, sandbox: Sandbox) -> None:

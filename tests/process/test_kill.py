@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.process.fleet import Charge, Fleet, Sandbox, paid, paid_twice, until, until_sql
+from tests.process.fleet import Fleet, Sandbox, paid, paid_twice, until, until_sql
 from tests.process.rows import (
     add_media,
     add_texts,
@@ -28,25 +28,11 @@ pytestmark = pytest.mark.process
 CENT = 1
 
 
-async def charges_of(sandbox: Sandbox, count: int) -> list[Charge]:
-    """Wait until the provider has accepted so many requests."""
-
-    async def look() -> list[Charge]:
-        charges = await sandbox.bill()
-        return charges if len(charges) >= count else []
-
-    return await until(look)
-
-
-async def killed_while(fleet: Fleet, sandbox: Sandbox, db: Any, *, charges: int) -> None:
-    """Kill a worker that has sent a request, and has no answer yet."""
-    worker = await fleet.hire("a", **STINGY)
-    await in_state(db, "intent")
-    await charges_of(sandbox, charges)
+async def killed_before_the_answer(fleet: Fleet, sandbox: Sandbox) -> None:
+    """Kill a worker that has sent a request, which was accepted and billed."""
+    worker = await fleet.hire("a")
+    await until(sandbox.bill)
     await worker.kill()
-
-
-STINGY = {"RESUBMIT_UP_TO_CENTS": 0}
 
 
 async def test_what_a_provider_accepted_is_resumed(db: Any, fleet: Fleet, sandbox: Sandbox) -> None:
@@ -66,7 +52,7 @@ async def test_an_answer_that_met_nobody_is_found_at_the_provider(
     db: Any, fleet: Fleet, sandbox: Sandbox
 ) -> None:
     (key,) = await add_media(db, prompt="[fault:slow=10*1]")  # accepted, billed; answered late
-    await killed_while(fleet, sandbox, db, charges=1)
+    await killed_before_the_answer(fleet, sandbox)
     await fleet.hire("b")
     await has_status(db, key, "completed")
     await exactly_once(db)
@@ -94,8 +80,8 @@ async def test_a_text_of_unknown_fate_is_held_where_nothing_may_be_paid_twice(
     db: Any, fleet: Fleet, sandbox: Sandbox
 ) -> None:
     (key,) = await add_texts(db, prompt="[fault:slow=4*1]")
-    await killed_while(fleet, sandbox, db, charges=1)
-    await fleet.hire("b", **STINGY)
+    await killed_before_the_answer(fleet, sandbox)
+    await fleet.hire("b", RESUBMIT_UP_TO_CENTS=0)
     await until_sql(db, "SELECT state = 'held' FROM rowmill.queue WHERE row_key = $1", key)
     assert len(await sandbox.bill()) == 1
     assert "rowmill retry" in (await queue_row(db, key))["note"]
@@ -106,7 +92,7 @@ async def test_a_text_below_a_cent_is_sent_again_by_default(
     db: Any, fleet: Fleet, sandbox: Sandbox
 ) -> None:
     (key,) = await add_texts(db, prompt="[fault:slow=4*1]")
-    await killed_while(fleet, sandbox, db, charges=1)
+    await killed_before_the_answer(fleet, sandbox)
     await fleet.hire("b")
     await has_status(db, key, "completed")
     await exactly_once(db)

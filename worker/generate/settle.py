@@ -52,12 +52,12 @@ BEGIN
     -- By id alone, and the rest compared by hashing: planned for a few rows, a join here would
     -- compare every row with every result.
     v_ids := ARRAY(SELECT c.id FROM unnest(v_ids, v_keys) AS c (id, key)
-                    WHERE c.key IN (SELECT k FROM unnest(rowmill_keys) k));
+                    WHERE (c.key IN (SELECT k FROM unnest(rowmill_keys) k)) IS TRUE);
     SELECT array_agg(m.id), array_agg(m.token) INTO v_locked, v_tokens FROM (
         SELECT q.id, q.token FROM rowmill.queue q
          WHERE q.id = ANY (v_ids) AND q.token IS NOT NULL FOR UPDATE SKIP LOCKED) m;
     v_results := ARRAY(SELECT r FROM unnest(v_all) r
-                        WHERE (r.queue_id, r.token) IN (SELECT * FROM unnest(v_locked, v_tokens)));
+                        WHERE ((r.queue_id, r.token) IN (SELECT * FROM unnest(v_locked, v_tokens))) IS TRUE);
     SELECT coalesce(array_agg(r.queue_id), '{{}}'), coalesce(array_agg(r.key::{key_type}), '{{}}')
       INTO v_mine, rowmill_keys FROM unnest(v_results) r;
     v_verbs := ARRAY(SELECT DISTINCT r.verb FROM unnest(v_results) r);

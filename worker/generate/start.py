@@ -39,18 +39,25 @@ LANGUAGE plpgsql {HEADER} {LOCK_TIMEOUT} AS $rowmill$
 DECLARE
     v_now        timestamptz := clock_timestamp();
     v_ids        bigint[];
+    v_keys       {key_type}[];
     v_mine       bigint[];
     v_rest       bigint[];
     rowmill_keys {key_type}[];{parent_variables(target)}
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    SELECT coalesce(array_agg(m.id), '{{}}'), coalesce(array_agg(m.key), '{{}}')
+    SELECT array_agg(q.id), array_agg(q.row_key::{key_type}) INTO v_ids, v_keys
+      FROM rowmill.queue q WHERE q.id = ANY (p_ids) AND q.token = p_token;
+    rowmill_keys := ARRAY(SELECT t.{key} FROM {table} t
+                           WHERE t.{key} = ANY (v_keys) AND {status_of(target, "t")} IN {unfinished(target)}
+                             FOR NO KEY UPDATE SKIP LOCKED);{lock_parents(target, "rowmill_keys")}
+    -- A reset or cancel needs the source row, which we hold; a rescue doesn't, so look again. Arrays
+    -- are compared by hashing (IS TRUE keeps it from becoming a join, which has slower plans).
+    v_ids := ARRAY(SELECT c.id FROM unnest(v_ids, v_keys) AS c (id, key)
+                    WHERE (c.key IN (SELECT k FROM unnest(rowmill_keys) k)) IS TRUE);
+    SELECT coalesce(array_agg(m.id), '{{}}'), coalesce(array_agg(m.row_key::{key_type}), '{{}}')
       INTO v_mine, rowmill_keys FROM (
-        SELECT q.id, t.{key} AS key FROM rowmill.queue q
-          JOIN {table} t ON t.{key} = q.row_key::{key_type}
-         WHERE q.id = ANY (p_ids) AND q.token = p_token
-           AND {status_of(target, "t")} IN {unfinished(target)}
-           FOR NO KEY UPDATE OF t, q SKIP LOCKED) m;{_parents(target)}
+        SELECT q.id, q.row_key FROM rowmill.queue q
+         WHERE q.id = ANY (v_ids) AND q.token = p_token FOR NO KEY UPDATE SKIP LOCKED) m;
 
     UPDATE {table} t SET {", ".join(_started(target))}
      WHERE t.{key} = ANY (rowmill_keys);{embed(target, "start")}{embed(target, "follow")}
@@ -82,25 +89,13 @@ BEGIN
             UNION ALL SELECT l, 'busy', NULL, 0, 0, NULL FROM unnest(v_ids) l WHERE l <> ALL (v_rest);
     END IF;
     RETURN QUERY
-        SELECT q.id, 'run'::text, coalesce({kind}, 'unknown')::text, ({tries})::integer,
+        SELECT m.id, 'run'::text, coalesce({kind}, 'unknown')::text, ({tries})::integer,
                ({most})::integer, {given}
-          FROM {table} t
-          JOIN rowmill.queue q ON q.row_key::{key_type} = t.{key} AND q.id = ANY (v_mine)
+          FROM unnest(v_mine, rowmill_keys) AS m (id, key)
+          JOIN {table} t ON t.{key} = m.key AND t.{key} = ANY (rowmill_keys)
           {" ".join(kind_joins)}
-          {has_input}
-         WHERE t.{key} = ANY (rowmill_keys)
-         ORDER BY q.rank DESC, q.id;
+          {has_input};
 END $rowmill$"""
-
-
-def _parents(target: Target) -> str:
-    if not target.source.locks:
-        return ""
-    return f"""{lock_parents(target, "rowmill_keys")}
-    IF cardinality(rowmill_keys) < cardinality(v_mine) THEN
-        v_mine := ARRAY(SELECT q.id FROM rowmill.queue q WHERE q.id = ANY (v_mine)
-                           AND q.row_key::{target.key_type} IN (SELECT k FROM unnest(rowmill_keys) k));
-    END IF;"""
 
 
 def _started(target: Target) -> list[str]:

@@ -29,7 +29,7 @@ from worker.maps import parse_path
 # Plans that a producer's session made while the queue was empty must hold for a full one.
 _DEFINER = (
     "LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp\n"
-    "    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off"
+    "    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off"
 )
 _TELL = """
         IF v_claim.worker IS NOT NULL THEN

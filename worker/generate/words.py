@@ -22,13 +22,14 @@ FUNCTIONS = (
 
 HEADER = (
     "SET plan_cache_mode = force_generic_plan\n"
-    "    SET enable_seqscan = off"  # plans made for an empty table must hold for a full one
-    " SET row_security = off SET rowmill.own = 'on'"
+    "    SET enable_seqscan = off SET jit = off SET row_security = off SET rowmill.own = 'on'"
 )
 """Settings of every function that writes the platform's tables: a filtered row is an error instead
 of a silent nothing, our own changes don't come back to us through the triggers, and nothing is
-planned anew for each array that is passed. No search_path: they run with their caller's rights and
-qualify every name, and setting one took half of a claim's time."""
+planned anew for each array that is passed. Plans made for an empty table must hold for a full one;
+what has to be scanned all the same then looks dear, but isn't worth compiling. No search_path: they
+run with their caller's rights and qualify every name, and setting one took half of a claim's time.
+"""
 
 LOCK_TIMEOUT = "SET lock_timeout = '250ms'"
 """Shorter than deadlock_timeout, so that a producer is never the victim of waiting for us."""
@@ -245,10 +246,11 @@ def _field(field: str, target: Target, column: str, row: str, result: str) -> st
 
 
 def tries_of(target: Target) -> tuple[str, str]:
-    """Failed tries so far, and how many may be retried: of row `t` and queue row `q`."""
+    """Failed tries so far, and how many may be retried: of row `t`, whose queue row is `m.id`."""
     tries = target.source.tries
     if tries is None:
-        return "q.tries::integer", str(target.source.max_retries)
+        counted = "(SELECT q.tries FROM rowmill.queue q WHERE q.id = m.id)"
+        return counted, str(target.source.max_retries)
     column, most = f"t.{ident(tries.column)}", f"t.{ident(tries.max)}"
     if tries.counts == "retries":
         return f"coalesce({column}, 0)", f"coalesce({most}, {tries.default_max})"
