@@ -35,9 +35,7 @@ WITHIN = 20.0
 # --------------------------------------------------------------------------- patience
 
 
-async def until(
-    look: Callable[[], Awaitable[T]], *, within: float = WITHIN, what: str = ""
-) -> T:  # fmt: skip
+async def until(look: Callable[[], Awaitable[T]], *, within: float = WITHIN, what: str = "") -> T:
     """Look again and again until it is true: for what other processes do, which has no event."""
     deadline = time.monotonic() + within
     while True:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -74,14 +73,6 @@ def crashed(server: EmbeddedPostgres) -> AbstractContextManager[None]:
     return away(server, "immediate")
 
 
-@pytest.fixture
-async def sandbox(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Sandbox]:
-    """A provider whose predictions take as long as a test says."""
-    started = await Sandbox.start(tmp_path, duration=getattr(request, "param", 0.6))
-    yield started
-    await started.stop()
-
-
 @asynccontextmanager
 async def connected(dsn: str) -> AsyncIterator[Any]:
     """A connection for as long as the server stays."""
@@ -147,12 +138,12 @@ Outage = Callable[[EmbeddedPostgres], AbstractContextManager[None]]
 SHORT_LEASE = 2.0
 
 
-@pytest.mark.parametrize("sandbox", [5 * SHORT_LEASE], indirect=True, ids=["slow"])
 @pytest.mark.parametrize("outage", [frozen, crashed])
 async def test_after_more_than_a_lease_nobody_rescues_the_living(
     postgres: EmbeddedPostgres, both: str, fleet: Fleet, sandbox: Sandbox, outage: Outage
 ) -> None:
     await enqueue(both, 12, 0)
+    await sandbox.fault("poll-hang")  # until it is cleared, no job ends
     fleet.lease = SHORT_LEASE
     workers = [await fleet.hire(name, slots=6) for name in ("a", "b")]
     async with connected(both) as db:
@@ -165,5 +156,6 @@ async def test_after_more_than_a_lease_nobody_rescues_the_living(
         await until_sql(db, ALL_MAY_JUDGE, back)
         assert await db.fetch(CLAIMS) == before, "same tokens, same workers, no yield"
         assert await db.fetchval(NOBODY_WAS_RESCUED, len(workers))
+    await sandbox.clear_faults()
     await all_went_well(both, sandbox, workers)
     assert [worker.events("worker.given_up") for worker in workers] == [[], []]

@@ -131,7 +131,7 @@ class Chaos:
     async def freeze(self) -> None:
         worker = self.someone()
         worker.stop()
-        await until_sql(self.db, GIVEN_UP, worker.name)
+        await until_sql(self.db, GIVEN_UP, worker.name, within=30)
         worker.go_on()
 
     async def drain(self) -> None:
@@ -173,7 +173,7 @@ async def test_everything_at_once(db: Any, fleet: Fleet, sandbox: Sandbox, seed:
     ]
     chaos.dice.shuffle(happenings)
     for number, happening in enumerate(happenings, start=1):
-        await until_sql(db, ENDED, 10 * number)
+        await until_sql(db, ENDED, 10 * number, within=30)
         await happening()
     await all_done(db, within=60)
     await until_sql(db, NO_ORPHANS)

@@ -22,7 +22,7 @@ FUNCTIONS = (
 
 HEADER = (
     "SET plan_cache_mode = force_generic_plan\n"
-    "    SET enable_seqscan = off SET jit = off SET row_security = off SET rowmill.own = 'on'"
+    "    SET enable_seqscan = off SET enable_mergejoin = off SET jit = off SET row_security = off SET rowmill.own = 'on'"
 )
 """Settings of every function that writes the platform's tables: a filtered row is an error instead
 of a silent nothing, our own changes don't come back to us through the triggers, and nothing is
