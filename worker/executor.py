@@ -193,7 +193,7 @@ class Executor:
             async with asyncio.timeout(kind.timeout):
                 return await kind.handler(running.job, context)
         except ProviderError as error:
-            return transitions.outcome_of(error.failure)
+            return transitions.outcome_of(error.failure, billed=running.journal.wasted > 0)
         except HeldForPerson as error:
             return Held(str(error))
         except Unavailable as error:  # our own trouble: the job has no part in it

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from jobs.contract import Failure
 from jobs.providers.journal import LostClaim, State, Submission
+from jobs.providers.results import failure_to_json
 from worker.store import LockTimeout, Refused, Store, Unavailable
 from worker.transitions import clean
 
@@ -152,6 +153,8 @@ class ClaimJournal:
         self._worker = worker
         self.spent = Decimal(0)
         """What calls of this claim cost, whatever became of them."""
+        self.wasted = Decimal(0)
+        """The part of it that brought nothing."""
         self.open: dict[int, Submission] = {}
         """Submissions the provider may still be working on."""
         self.external_id: str | None = None
@@ -175,7 +178,9 @@ class ClaimJournal:
         if row["verdict"] == "lost":
             raise LostClaim(f"the claim on queue row {self._queue_id} is gone")
         submission = submission_of(row, fresh=row["verdict"] == "fresh")
-        if submission.state is not State.FINISHED:
+        if submission.state is State.FAILED:
+            self.wasted += submission.cost_cents or 0
+        elif submission.state is not State.FINISHED:
             self.open[submission.id] = submission
         return submission
 
@@ -209,8 +214,13 @@ class ClaimJournal:
 
     async def failed(self, submission: int, failure: Failure, *, cost_cents: Decimal) -> None:
         self._ended(submission, cost_cents)
+        self.wasted += cost_cents
         await self._ledger.write(
-            id=submission, state="failed", error=failure.message, cost_cents=cost_cents
+            id=submission,
+            state="failed",
+            error=failure.message,
+            cost_cents=cost_cents,
+            result=failure_to_json(failure),
         )
 
     async def cancelled(self, submission: int, *, cost_cents: Decimal) -> None:

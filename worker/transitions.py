@@ -143,9 +143,12 @@ def clean(value: Any) -> Any:
     return value
 
 
-def outcome_of(failure: Failure) -> Outcome:
-    """What a provider's failure means for the job."""
-    if failure.kind in YIELD_SECONDS:
+def outcome_of(failure: Failure, *, billed: bool = False) -> Outcome:
+    """What a provider's failure means for the job.
+
+    One that was billed costs a try, whoever is to blame: `max_retries` bounds what is paid in vain.
+    """
+    if failure.kind in YIELD_SECONDS and not billed:
         return Yield(failure.message, failure.retry_after, failure)
     if failure.kind in HOPELESS:
         return Failed(failure)

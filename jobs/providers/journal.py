@@ -8,7 +8,8 @@ its change is committed. A submission moves
        ├──> unknown ──> accepted | written_off
        └──> finished | failed | written_off          (a synchronous call skips `accepted`)
 
-and a step has at most one submission that is not failed, cancelled or written off.
+and a step has at most one submission that is not failed, cancelled or written off. A failure that
+was billed counts as live until its job has settled: a crash in between doesn't buy it again.
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ class Journal(Protocol):
         estimate_cents: Decimal,
     ) -> Submission:
         """Record the intent to pay, or return the step's live submission (`fresh=False`).
+
+        One in state `failed` comes with its failure as `result`: it was billed, and is told again.
 
         Raises `LostClaim` when the job's claim is gone.
         """

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
-from jobs.contract import CallResult, Output, Usage
+from jobs.contract import CallResult, Failure, FailureKind, Output, Usage
 
 
 def to_json(result: CallResult, *, kept: bool = True) -> dict[str, Any]:
@@ -26,6 +26,14 @@ def to_json(result: CallResult, *, kept: bool = True) -> dict[str, Any]:
         "metadata": dict(result.metadata),
         "kept": kept,
     }
+
+
+def failure_to_json(failure: Failure) -> dict[str, Any]:
+    return asdict(failure)
+
+
+def failure_from_json(value: Mapping[str, Any]) -> Failure:
+    return Failure(**{**value, "kind": FailureKind(value["kind"])})
 
 
 def is_kept(value: Mapping[str, Any]) -> bool:

@@ -168,6 +168,8 @@ class Runner:
 
     async def _resume(self, call: Call, submission: Submission) -> CallResult | None:
         finished, value = submission.state is Step.FINISHED, submission.result or {}
+        if submission.state is Step.FAILED:  # billed, and whoever got it died before it could tell
+            raise ProviderError(results.failure_from_json(value))
         if finished and results.is_kept(value):
             return results.from_json(value)
         call = replace(call, provider=self._holder(call, submission), model=submission.model)

@@ -48,6 +48,12 @@ BEGIN
           JOIN rowmill.queue q ON q.id = w.queue_id AND q.token = w.token
           JOIN rowmill.sources s ON s.id = q.source
          WHERE q.id = ANY (v_mine)
+           -- A failure that was billed and that its job hasn't answered for is told again, not bought
+           -- again: whoever got it first died before it could settle.
+           AND NOT EXISTS (SELECT FROM rowmill.submissions f
+                            WHERE f.source = s.name AND f.row_key = q.row_key AND f.run = q.run
+                              AND f.step = w.step AND f.state = 'failed' AND f.cost_cents > 0
+                              AND f.delivered_at IS NULL)
         ON CONFLICT (source, row_key, run, step) WHERE state NOT IN ('failed', 'cancelled', 'written_off')
         DO NOTHING
         RETURNING submissions.id)
@@ -74,7 +80,9 @@ BEGIN
           LEFT JOIN LATERAL (
                SELECT * FROM rowmill.submissions u
                 WHERE u.source = s.name AND u.row_key = q.row_key AND u.run = q.run
-                  AND u.step = w.step AND u.state NOT IN ('failed', 'cancelled', 'written_off')
+                  AND u.step = w.step
+                  AND (u.state NOT IN ('failed', 'cancelled', 'written_off')
+                       OR (u.state = 'failed' AND u.cost_cents > 0 AND u.delivered_at IS NULL))
                 LIMIT 1) u ON true
          ORDER BY w.n;
 END $$;

@@ -204,9 +204,6 @@ async def test_a_second_paid_call_doesnt_repeat_the_first(
     await ledger_equals_bill(db, sandbox)
 
 
-@pytest.mark.xfail(
-    reason="a failed call is no live submission, so after a crash its step is paid for again"
-)
 @pytest.mark.parametrize("fault", ["policy", "refusal"])
 async def test_killed_between_a_billed_failure_and_settling(
     both: str, db: Any, fleet: Fleet, sandbox: Sandbox, fault: str

@@ -287,3 +287,10 @@ def test_clean_text_is_what_postgres_takes(text: str) -> None:
     assert cleaned.encode().decode() == cleaned
     assert transitions.clean(cleaned) == cleaned
     assert json.loads(json.dumps(cleaned)) == cleaned
+
+
+@pytest.mark.parametrize("kind", sorted(transitions.YIELD_SECONDS))
+def test_a_billed_failure_costs_a_try_whoever_is_to_blame(kind: FailureKind) -> None:
+    failure = Failure(kind, "took the money and fell over")
+    assert isinstance(transitions.outcome_of(failure), Yield)
+    assert transitions.outcome_of(failure, billed=True) == RetryLater(failure)

@@ -64,13 +64,6 @@ BEGIN
 
     IF 'succeed' = ANY (v_verbs) THEN{embed(target, "output", where="r.verb = 'succeed'")}
         {_update(target, "succeed", source.status.succeeded, "success")}{embed(target, "finish", where="r.verb = 'succeed'")}{embed(target, "usage", where=metered(target))}
-        UPDATE rowmill.submissions s SET delivered_at = v_now
-         WHERE s.id = ANY (ARRAY(
-               SELECT d.id FROM unnest(v_results) r CROSS JOIN LATERAL (
-                      SELECT s.id FROM rowmill.submissions s
-                       WHERE s.source = {literal(source.name)} AND s.row_key = r.key
-                         AND s.run = r.run AND s.state = 'finished' OFFSET 0) d
-                WHERE r.verb = 'succeed'));
     END IF;
     IF 'retry' = ANY (v_verbs) THEN
         {_update(target, "retry", source.status.ready[0], "retry", tries=True)}
@@ -92,6 +85,19 @@ BEGIN
          WHERE q.id = ANY (v_mine) AND r.verb IN ('retry', 'fail');
     END IF;
 
+    IF v_verbs && ARRAY['succeed', 'retry', 'fail', 'yield'] THEN
+        -- The job has answered for its calls: results are in the tables, billed failures are told.
+        UPDATE rowmill.submissions s SET delivered_at = v_now
+         WHERE s.id = ANY (ARRAY(
+               SELECT d.id FROM unnest(v_results) r CROSS JOIN LATERAL (
+                      SELECT s.id FROM rowmill.submissions s
+                       WHERE s.source = {literal(source.name)} AND s.row_key = r.key
+                         AND s.run = r.run AND s.delivered_at IS NULL
+                         AND s.state = ANY (CASE r.verb
+                             WHEN 'succeed' THEN '{{finished,failed}}'::rowmill.submission_state[]
+                             ELSE '{{failed}}'::rowmill.submission_state[] END) OFFSET 0) d
+                WHERE r.verb IN ('succeed', 'retry', 'fail', 'yield')));
+    END IF;
     DELETE FROM rowmill.queue q WHERE q.id = ANY (ARRAY(
            SELECT r.queue_id FROM unnest(v_results) r WHERE r.verb IN ('succeed', 'fail', 'cancel')));
     IF v_verbs && ARRAY['retry', 'yield', 'release', 'hold'] THEN
