@@ -105,6 +105,7 @@ class Worker:
             source_name=self._source_name,
             launch=self._launch,
             refuse=self._refuse,
+            rested=self._idle.set,
             batch=settings.claim_batch,
             poll=settings.poll_seconds,
         )
@@ -241,7 +242,7 @@ class Worker:
     async def _until_idle(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                while self._inflight:
+                while self._inflight or self.consumer.busy:
                     self._idle.clear()
                     await self._idle.wait()
         except TimeoutError:

@@ -69,6 +69,7 @@ class Consumer:
         source_name: Callable[[int], str | None],
         launch: Launch,
         refuse: Callable[[Claimed, str], None],
+        rested: Callable[[], None],
         batch: int,
         poll: float,
     ) -> None:
@@ -79,11 +80,14 @@ class Consumer:
         self._source_name = source_name
         self._launch = launch
         self._refuse = refuse
+        self._rested = rested
         self._batch = batch
         self._poll = poll
         self._heads = Heads()
         self.starting: set[int] = set()
         """Queue ids between their claim and their launch."""
+        self.busy = False
+        """Whether a claim is under way: its jobs are nobody's yet."""
         self.bell = asyncio.Event()
         self.slot_freed = asyncio.Event()
 
@@ -94,6 +98,7 @@ class Consumer:
                 if self._free_slots() <= 0:
                     await self.slot_freed.wait()
             self.bell.clear()
+            self.busy = True
             try:
                 claimed = await self.run_once()
             except StoreError as error:
@@ -101,6 +106,9 @@ class Consumer:
                 log.warning("claim.failed", error=str(error))
                 await asyncio.sleep(OUTAGE_PAUSE)
                 continue
+            finally:
+                self.busy = False
+                self._rested()
             if claimed:
                 await asyncio.sleep(0)  # let what was launched begin before the next claim
             else:

@@ -49,11 +49,12 @@ BEGIN
           JOIN rowmill.sources s ON s.id = q.source
          WHERE q.id = ANY (v_mine)
            -- A failure that was billed and that its job hasn't answered for is told again, not bought
-           -- again: whoever got it first died before it could settle.
-           AND NOT EXISTS (SELECT FROM rowmill.submissions f
-                            WHERE f.source = s.name AND f.row_key = q.row_key AND f.run = q.run
-                              AND f.step = w.step AND f.state = 'failed' AND f.cost_cents > 0
-                              AND f.delivered_at IS NULL)
+           -- again: whoever got it first died before it could settle. (NOT EXISTS would become a
+           -- join that reads the whole ledger.)
+           AND (SELECT f.id FROM rowmill.submissions f
+                 WHERE f.source = s.name AND f.row_key = q.row_key AND f.run = q.run
+                   AND f.step = w.step AND f.state = 'failed' AND f.cost_cents > 0
+                   AND f.delivered_at IS NULL LIMIT 1) IS NULL
         ON CONFLICT (source, row_key, run, step) WHERE state NOT IN ('failed', 'cancelled', 'written_off')
         DO NOTHING
         RETURNING submissions.id)

@@ -22,16 +22,15 @@ FUNCTIONS = (
 
 HEADER = (
     "SET row_security = off SET rowmill.own = 'on' SET plan_cache_mode = force_generic_plan\n"
-    "    SET enable_seqscan = off SET enable_mergejoin = off SET join_collapse_limit = 1 SET jit = off"
+    "    SET enable_seqscan = off SET enable_mergejoin = off SET jit = off"
 )
 """Settings of every function that writes the platform's tables.
 
 A filtered row is an error instead of a silent nothing, and our own changes don't come back to us
 through the triggers. Nothing is planned anew for each array that is passed, so plans made for an
-empty table must hold for a full one: tables are read by index, and joined in the order in which the
-statement names them, its few rows first. (What has to be scanned all the same then looks dear, but
-isn't worth compiling.) No search_path: they run with their caller's rights and qualify every name,
-and setting one took half of a claim's time.
+empty table must hold for a full one: tables are read by index. (What has to be scanned all the same
+then looks dear, but isn't worth compiling.) No search_path: they run with their caller's rights and
+qualify every name, and setting one took half of a claim's time.
 """
 
 LOCK_TIMEOUT = "SET lock_timeout = '250ms'"
