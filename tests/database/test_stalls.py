@@ -164,8 +164,11 @@ async def test_a_sweep_and_a_heartbeat_wait_for_no_producer(
     async with held_back(connection, HOLDS["moves it"], key):
         pulse = await store.heartbeat(hand.id, running=1, draining=False)
         assert pulse.claims == {work.queue_id: work.token}
+        await store.hand_back([work.queue_id], [work.token])
         entry = {"queue_id": work.queue_id, "token": work.token, "key": key, "progress": 40}
         await store.progress("generation_jobs", [entry])
         await store.sweep("generation_jobs")
         await has_lived(await connect(dsn), other)
         assert await store.rescue(other.id) == 0
+    pulse = await store.heartbeat(hand.id, running=1, draining=False)
+    assert pulse.claims == {work.queue_id: work.token}

@@ -20,8 +20,10 @@ SELECT
         'user_id', job.user_id,
         'user_status', coalesce(account.status, 'active')
     ) AS input
-FROM ai_processing.ai_generations AS job
+-- OFFSET 0 keeps the rows' keys the way in: a plan made while tables were small went by user.
+FROM (
+  SELECT * FROM ai_processing.ai_generations WHERE id = ANY(rowmill_keys) OFFSET 0
+) AS job
 JOIN ai_processing.ai_models AS model ON model.id = job.model_id
 JOIN ai_processing.ai_providers AS provider ON provider.id = model.provider_id
-JOIN users.users AS account ON account.id = job.user_id
-WHERE job.id = ANY(rowmill_keys);
+JOIN users.users AS account ON account.id = job.user_id;
