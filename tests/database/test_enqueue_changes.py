@@ -248,3 +248,19 @@ async def test_a_deletion_unseen_by_triggers_leaves_the_queue_at_its_start(
     verdicts = await hand.verdicts(await hand.claim(10))
     assert [started.verdict for started in verdicts.values()] == ["gone", "gone"]
     assert await queued(admin) == {}
+
+
+async def test_a_running_row_whose_service_changes_moves_when_it_comes_back(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    """Until then it counts in the lane that admitted it: no limit of another is exceeded."""
+    connection = await connect(photomemory)
+    hand = await Hand.hire(await open_store(photomemory))
+    (key,) = await add_videos(connection, service="replicate")
+    works = await hand.take()
+    await connection.execute(
+        "UPDATE public.generation_jobs SET generation_service = 'runway' WHERE id = $1", key
+    )
+    assert (await queued(connection, key))[key]["lane"] == "replicate"
+    await hand.retry(works)
+    assert (await queued(connection, key))[key]["lane"] == "runway"

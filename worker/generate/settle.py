@@ -14,6 +14,7 @@ from worker.generate.words import (
     Target,
     assignments,
     ident,
+    lane_of,
     literal,
     lock_parents,
     parent_variables,
@@ -26,6 +27,7 @@ from worker.generate.words import (
 def settle_function(target: Target) -> str:
     source = target.source
     table, key, key_type = target.table, ident(source.key), target.key_type
+    lane, joins = lane_of(target, "t")
     return f"""CREATE OR REPLACE FUNCTION rowmill.settle_{source.name}(
     p_results jsonb, p_wait boolean DEFAULT true)
 RETURNS TABLE (queue_id bigint, verdict text)
@@ -108,6 +110,8 @@ BEGIN
                                THEN v_now + make_interval(secs => coalesce(r.delay, 0)) ELSE q.ready_at END,
                tries = least(q.tries + (r.verb = 'retry')::integer, 32767),
                yields = least(q.yields + (r.verb = 'yield')::integer, 32767),
+               lane = coalesce((SELECT {lane} FROM {table} t {" ".join(joins)}
+                                 WHERE t.{key} = r.key::{key_type}), q.lane),
                token = NULL, worker = NULL, claimed_at = NULL, note = r.error
           FROM unnest(v_results) r
          WHERE q.id = ANY (v_mine) AND q.id = r.queue_id

@@ -123,8 +123,10 @@ def _change(target: Target) -> str:
       FROM (SELECT NEW.*) n {joins};
     v_state := CASE WHEN v_ready > v_now THEN 'scheduled' ELSE 'ready' END;
     IF v_status = v_before THEN
-        -- Moved: another priority, lane or time. A claim and a back-off stay as they are.
-        UPDATE rowmill.queue q SET lane = v_lane, rank = v_rank, tenant = v_tenant,
+        -- Moved: another priority, lane or time. A back-off stays as it is, and a claim counts in the
+        -- lane that admitted it until it comes back.
+        UPDATE rowmill.queue q SET rank = v_rank, tenant = v_tenant,
+               lane = CASE WHEN q.state = 'claimed' THEN q.lane ELSE v_lane END,
                ready_at = CASE WHEN q.state IN ('ready', 'scheduled') AND {moved}
                                THEN v_ready ELSE q.ready_at END,
                state = CASE WHEN q.state IN ('ready', 'scheduled') AND {moved}
