@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from worker import logs
 from worker.demo import platform
 from worker.demo.fleet import Fleet, Sandbox
 from worker.demo.messages import submit_by_message
@@ -18,7 +19,7 @@ from worker.demo.verdict import judge
 from worker.store import Store
 
 PATIENCE = 120
-LOOK = 0.25
+LOOK = 0.2
 
 _TABLES = """
 SELECT 'generation_jobs' AS name, count(*) AS total,
@@ -32,12 +33,16 @@ SELECT 'background_jobs', count(*), count(*) FILTER (WHERE status IN ('completed
        count(*) FILTER (WHERE status = 'processing') FROM system.background_jobs
 """
 
-# In flight at the provider for this worker, and calls whose answer it still waits for.
+# Per live worker: jobs in flight at a provider, and calls whose answer it still waits for.
 _IN_HAND = """
-SELECT count(*) FILTER (WHERE u.state = 'accepted') AS accepted,
+SELECT w.name, count(*) FILTER (WHERE u.state = 'accepted') AS accepted,
        count(*) FILTER (WHERE u.state = 'intent') AS intents
-  FROM rowmill.submissions u JOIN rowmill.workers w ON w.id = u.worker WHERE w.name = $1
+  FROM rowmill.submissions u JOIN rowmill.workers w ON w.id = u.worker
+ WHERE w.stopped_at IS NULL GROUP BY w.name
+HAVING count(*) FILTER (WHERE u.state = 'accepted') > 0 ORDER BY 2 DESC
 """
+
+_SOME_DONE = "SELECT count(*) >= 5 FROM rowmill.submissions WHERE delivered_at IS NOT NULL"
 
 _ONE = "SELECT row_key FROM rowmill.submissions WHERE lane = 'replicate' ORDER BY id LIMIT 1"
 
@@ -47,6 +52,7 @@ _UNFINISHED = "SELECT count(*) FROM rowmill.queue WHERE state <> 'held'"
 async def demo(*, jobs: int, as_json: bool, directory: Path | None) -> int:
     home = (directory or Path(".rowmill") / f"demo-{time.strftime('%Y%m%d-%H%M%S')}").resolve()
     home.mkdir(parents=True, exist_ok=True)
+    logs.configure("error")  # the workers' own lines are in their log files
     began = time.monotonic()
     with Screen(silent=as_json) as screen:
         async with demo_database(home) as dsn, _fleet(dsn, home) as (fleet, sandbox):
@@ -99,28 +105,35 @@ async def _play(screen: Screen, store: Store, fleet: Fleet, sandbox: Sandbox, jo
 
 
 async def _kill_midway(screen: Screen, store: Store, fleet: Fleet, sandbox: Sandbox) -> bool:
-    """SIGKILL for worker-a while a provider works for it.
-
-    It is stopped first, and let go on if one of its calls is just between journal and answer: a
-    call of a cent or less would rightly be sent again, and the point here is the bill.
-    """
+    """SIGKILL for the worker with the most jobs at a provider, once some jobs are done."""
     while await store.value(_UNFINISHED):
         await _show(screen, store)
-        fleet.stop("worker-a")
-        (hand,) = await store.fetch(_IN_HAND, "worker-a")
-        if hand["accepted"] >= 2 and not hand["intents"]:
-            before = await sandbox.bill()
-            await fleet.kill("worker-a")
-            screen.say(
-                f"worker-a killed (SIGKILL) with {hand['accepted']} jobs at the provider; "
-                f"billed so far: {len(before['charges'])} charges, {before['total_cents']} cents. "
-                "worker-b takes over when its lease is up, and pays for none of them again"
-            )
-            await fleet.hire("worker-c")
-            return True
-        fleet.go_on("worker-a")
+        for worker in await store.fetch(_IN_HAND) if await store.value(_SOME_DONE) else ():
+            if await _kill(screen, store, fleet, sandbox, worker["name"]):
+                await fleet.hire("worker-c")
+                return True
         await asyncio.sleep(LOOK)
     return False
+
+
+async def _kill(screen: Screen, store: Store, fleet: Fleet, sandbox: Sandbox, name: str) -> bool:
+    """Stop it first, and let it go on if one of its calls is between journal and answer.
+
+    A call of a cent or less would rightly be sent again, and the point here is the bill.
+    """
+    fleet.stop(name)
+    hand = next((w for w in await store.fetch(_IN_HAND) if w["name"] == name), None)
+    if hand is None or hand["intents"]:
+        fleet.go_on(name)
+        return False
+    before = await sandbox.bill()
+    await fleet.kill(name)
+    screen.say(
+        f"{name} killed (SIGKILL) with {hand['accepted']} jobs at the provider; "
+        f"billed so far: {len(before['charges'])} charges, {before['total_cents']} cents. "
+        "Another takes over when its lease is up, and pays for none of them again"
+    )
+    return True
 
 
 async def _show(screen: Screen, store: Store) -> None:
