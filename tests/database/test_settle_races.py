@@ -43,9 +43,15 @@ class Fleet:
         works = await self._start(hand, claims)
         running = {work.queue_id for work in works}
         left = [claim for claim in claims if claim.queue_id not in running]
-        # What the pulse of a worker does: a cancel that isn't committed leaves its claim as it is.
-        await hand.store.hand_back([c.queue_id for c in left], [c.token for c in left])
+        await self._hand_back(hand, left)
         return works
+
+    async def _hand_back(self, hand: Hand, left: Sequence[Claimed]) -> None:
+        """What a worker's pulses do until it is done: who cancels may hold the row for a while."""
+        ids, tokens = [c.queue_id for c in left], [c.token for c in left]
+        while await hand.store.value(STILL_CLAIMED, ids, tokens):
+            await hand.store.hand_back(ids, tokens)
+            await asyncio.sleep(0)
 
     async def _start(self, hand: Hand, claims: Sequence[Claimed]) -> list[Work]:
         wait = True
@@ -126,6 +132,12 @@ async def stand(connection: Any) -> Counter[str]:
         "SELECT status::text, count(*) FROM generation_jobs GROUP BY status"
     )
     return Counter(dict(map(tuple, rows)))
+
+
+STILL_CLAIMED = """
+SELECT EXISTS (SELECT FROM rowmill.queue q JOIN unnest($1::bigint[], $2::bigint[]) AS c (id, token)
+                    ON q.id = c.id AND q.token = c.token)
+"""
 
 
 @pytest.mark.parametrize("seed", [1, 2])

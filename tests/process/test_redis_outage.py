@@ -101,7 +101,7 @@ async def test_killed_under_load(db: Any, fleet: Fleet, sandbox: Sandbox, redis:
         await redis.kill()
         await until_sql(db, DONE, number + 5)
         await redis.start()
-    await asyncio.wait_for(senders, 30)
+    await asyncio.wait_for(senders, 90)
     for key in messages:
         await has_status(db, key, "completed")
     await all_went_well(db, sandbox, workers)
@@ -119,7 +119,7 @@ async def test_flushed_under_load(
     for number in range(5, 50, 5):
         await until_sql(db, DONE, number)
         await flusher.flushall()
-    await asyncio.wait_for(senders, 30)
+    await asyncio.wait_for(senders, 90)
     for key in messages:
         await has_status(db, key, "completed")
     await all_went_well(db, sandbox, workers)
