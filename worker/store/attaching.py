@@ -6,7 +6,7 @@ All in one transaction under an advisory lock: a map that can't work changes not
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from worker.generate import Column, Target, attach_sql, detach_sql, functions_sql
@@ -145,16 +145,16 @@ async def _source_row(connection: Any, platform: Platform, source: Source, where
             platform.map.platform,
             source.table,
             json.dumps(platform.definition(source)),
-            json.dumps(await unserved(connection, source)),
+            json.dumps(await unserved(connection.fetchval, source)),
         )
     )
 
 
-async def unserved(connection: Any, source: Source) -> dict[str, str]:
+async def unserved(value: Callable[..., Awaitable[Any]], source: Source) -> dict[str, str]:
     """Kinds whose table this database lacks (an extension that isn't there, for one)."""
     missing = {}
     for kind, table in source.requires.items():
-        if not await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", table):
+        if not await value("SELECT to_regclass($1) IS NOT NULL", table):
             missing[kind] = f"table {table} does not exist here"
     return missing
 

@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any
 
 from worker.maps import Partitions, Platform, Source
+from worker.store.attaching import unserved
 from worker.store.store import Store
 
 _MONTHS = """
@@ -71,21 +72,14 @@ async def _make(store: Store, partitions: Partitions, month: date) -> None:
     )
 
 
-async def refresh_unserved(store: Store, platform: Platform) -> dict[str, str]:
-    """Kinds that can't run on this database, with the reason; all sources of a platform."""
-    reasons: dict[str, str] = {}
+async def refresh_unserved(store: Store, platform: Platform) -> None:
+    """Write down which kinds can't run on this database now; extensions come and go."""
     for source in platform.map.sources:
-        missing = {}
-        for kind, table in source.requires.items():
-            if not await store.value("SELECT to_regclass($1) IS NOT NULL", table):
-                missing[kind] = f"table {table} does not exist here"
         await store.value(
             "UPDATE rowmill.sources SET unserved = $2 WHERE name = $1 AND unserved <> $2::jsonb",
             source.name,
-            json.dumps(missing),
+            json.dumps(await unserved(store.value, source)),
         )
-        reasons |= missing
-    return reasons
 
 
 async def orphans(store: Store, older_than: float, limit: int = 50) -> list[Mapping[str, Any]]:
