@@ -72,14 +72,18 @@ async def _make(store: Store, partitions: Partitions, month: date) -> None:
     )
 
 
-async def refresh_unserved(store: Store, platform: Platform) -> None:
-    """Write down which kinds can't run on this database now; extensions come and go."""
+async def refresh_unserved(store: Store, platform: Platform) -> dict[str, str]:
+    """Write down which kinds can't run on this database now, and why; extensions come and go."""
+    reasons: dict[str, str] = {}
     for source in platform.map.sources:
+        missing = await unserved(store.value, source)
         await store.value(
             "UPDATE rowmill.sources SET unserved = $2 WHERE name = $1 AND unserved <> $2::jsonb",
             source.name,
-            json.dumps(await unserved(store.value, source)),
+            json.dumps(missing),
         )
+        reasons |= missing
+    return reasons
 
 
 async def orphans(store: Store, older_than: float, limit: int = 50) -> list[Mapping[str, Any]]:
