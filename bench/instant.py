@@ -52,7 +52,12 @@ class InstantRunner:
         external_id = f"{job.key}-{job.run}"
         if self._paid:
             submission = await journal.intend(
-                step, provider=provider, account="default", model="instant", estimate_cents=COST
+                step,
+                provider=provider,
+                account="default",
+                model="instant",
+                estimate_cents=COST,
+                fingerprint=job.key,
             )
             if not journal.may_pay():
                 raise RuntimeError("the heartbeat is too old to pay")

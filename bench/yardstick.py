@@ -28,7 +28,7 @@ SELECT count(*) FROM rowmill.start_generation_jobs(:token::bigint, :ids::bigint[
 
 _JOURNAL = r"""
 SELECT coalesce(jsonb_agg(jsonb_build_object('queue_id', id, 'token', :token::bigint, 'worker', 1, 'step', 'main',
-       'provider', 'replicate', 'account', 'default', 'model', 'instant', 'estimate_cents', '6.5')), '[]') AS intents
+       'provider', 'replicate', 'account', 'default', 'model', 'instant', 'estimate_cents', '6.5', 'fingerprint', '', 'nonce', id)), '[]') AS intents
   FROM unnest(:ids::bigint[]) AS i (id) \gset
 SELECT coalesce(array_agg(id), '{}') AS submissions FROM rowmill.intend(:intents::jsonb) \gset
 SELECT count(*) FROM rowmill.journal((SELECT coalesce(jsonb_agg(jsonb_build_object('id', id, 'state', 'accepted',

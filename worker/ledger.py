@@ -7,6 +7,7 @@ commits at once. Every caller returns after its own commit.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ E = TypeVar("E")
 R = TypeVar("R")
 BATCH = 200
 PAUSE = 0.02
+OUTAGE_PAUSE = 0.2
 
 
 def boottime() -> float:
@@ -120,8 +122,19 @@ class Ledger:
         return [entry["id"] in taken for entry in entries]
 
     async def intend(self, intent: dict[str, Any]) -> dict[str, Any]:
+        # If the answer to a committed intent is lost, we ask again, and the nonce says it is ours
+        # to send. Not for longer than half a lease: whoever has the job by then counts from the
+        # first time.
+        intent = {**intent, "nonce": secrets.randbits(63)}
+        until = boottime() + self.lease.seconds / 2
         while True:
-            row = await self._intents.ask(intent)
+            try:
+                row = await self._intents.ask(intent)
+            except Unavailable:
+                if boottime() > until:
+                    raise
+                await asyncio.sleep(OUTAGE_PAUSE)
+                continue
             if row["verdict"] != "busy":
                 return row
             await asyncio.sleep(PAUSE)
@@ -134,7 +147,7 @@ class Ledger:
             except LockTimeout:
                 continue
             except Unavailable:
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(OUTAGE_PAUSE)
 
     async def known(self, provider: str, account: str, ids: Sequence[str]) -> set[str]:
         return await self._store.known(provider, account, ids)
@@ -161,7 +174,14 @@ class ClaimJournal:
         """The latest task a provider accepted; written to the row for others to see."""
 
     async def intend(
-        self, step: str, *, provider: str, account: str, model: str, estimate_cents: Decimal
+        self,
+        step: str,
+        *,
+        provider: str,
+        account: str,
+        model: str,
+        estimate_cents: Decimal,
+        fingerprint: str,
     ) -> Submission:
         row = await self._ledger.intend(
             {
@@ -173,6 +193,7 @@ class ClaimJournal:
                 "account": account,
                 "model": model,
                 "estimate_cents": estimate_cents,
+                "fingerprint": fingerprint,
             }
         )
         if row["verdict"] == "lost":
@@ -258,6 +279,7 @@ def submission_of(row: Mapping[str, Any], *, fresh: bool) -> Submission:
         model=row["model"],
         estimate_cents=row["estimate_cents"],
         cost_cents=row["cost_cents"],
+        fingerprint=row["fingerprint"],
         ref=row["ref"],
         result=row["result"],
         age_seconds=row["age_seconds"],

@@ -7,6 +7,7 @@ The runner does everything else.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,12 @@ class Request:
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
+
+    def fingerprint(self, account: Account) -> str:
+        """What is asked for, wherever the provider is reached and with whatever key."""
+        asked = [self.method, self.url.removeprefix(account.base_url), self.json]
+        text = json.dumps(asked, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,8 @@ class Submission:
     ref: Mapping[str, Any] | None
     """What the adapter needs to find its task again; opaque to everyone else."""
     result: Mapping[str, Any] | None
+    fingerprint: str | None
+    """Of the request it stands for; see `Request.fingerprint`."""
     age_seconds: float
     """Since the intent, by the database's clock."""
     intended_at: datetime
@@ -66,6 +68,7 @@ class Journal(Protocol):
         account: str,
         model: str,
         estimate_cents: Decimal,
+        fingerprint: str,
     ) -> Submission:
         """Record the intent to pay, or return the step's live submission (`fresh=False`).
 

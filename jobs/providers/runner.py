@@ -78,6 +78,7 @@ class Runner:
         """Raises `ProviderError`, `HeldForPerson` or `LostClaim`."""
         holder, model, estimate = self._checked(provider, task)
         call = Call(journal, job, step, holder, task, model, estimate, progress)
+        fingerprint = _fingerprint(call)
         for _ in range(SENDINGS):
             submission = await journal.intend(
                 step,
@@ -85,6 +86,7 @@ class Runner:
                 account=holder.account.name,
                 model=model,
                 estimate_cents=estimate,
+                fingerprint=fingerprint,
             )
             result = await (self._pay if submission.fresh else self._resume)(call, submission)
             if result is not None:
@@ -156,6 +158,7 @@ class Runner:
             await through(call.journal.failed(submission.id, failure, cost_cents=Decimal(0)))
             raise error
         await through(call.journal.unknown(submission.id, failure))
+        submission = replace(submission, state=Step.UNKNOWN)
         if self._may_ask(call.provider) or not self._is_cheap(call, submission):
             return await self._settle(call, submission)
         wait = failure.retry_after if failure.retry_after is not None else 1.0
@@ -191,8 +194,12 @@ class Runner:
 
     async def _settle(self, call: Call, submission: Submission) -> CallResult | None:
         """Nobody knows whether this submission was accepted. Find out, or decide without."""
-        if not self._may_ask(call.provider):
-            await self._decide(call, submission, "it can't be asked for lost requests")
+        left = self._lease + call.provider.request_timeout - submission.age_seconds
+        mute = self._mute(call, submission)
+        if mute is not None:
+            if submission.state is Step.INTENT and left > 0:
+                raise unsettled(call.provider, "whoever sent it may still get its answer", left)
+            await self._decide(call, submission, mute)
             return None
         found = await search(self._wire, call.journal, call.provider, call.task, submission)
         for match in found.candidates:
@@ -200,7 +207,6 @@ class Runner:
                 state = State("unknown", ref=match.ref, external_id=match.external_id)
                 return await self._follow(call, submission.id, state)
         # Whoever sent it may be slow: "not found" counts once its last chance is over.
-        left = self._lease + call.provider.request_timeout - submission.age_seconds
         if left > 0:
             raise unsettled(call.provider, "the provider doesn't list it so far", left)
         if found.doubtful:
@@ -221,6 +227,14 @@ class Runner:
             f"`rowmill retry {call.job.key}`"
         )
 
+    def _mute(self, call: Call, submission: Submission) -> str | None:
+        """Why the provider's list can't tell about it."""
+        if not self._may_ask(call.provider):
+            return "it can't be asked for lost requests"
+        if submission.fingerprint not in (None, _fingerprint(call)):
+            return "its row was changed since, so its request can't be recognized there"
+        return None
+
     def _may_ask(self, provider: Provider) -> bool:
         return provider.adapter.find(provider.account) is not None
 
@@ -238,6 +252,11 @@ class Runner:
 
 def _first_poll(provider: Provider, state: State) -> float:
     return provider.poll_seconds if state.poll_after is None else state.poll_after
+
+
+def _fingerprint(call: Call) -> str:
+    account = call.provider.account
+    return call.provider.adapter.submit(call.task, account).fingerprint(account)
 
 
 async def _owned(call: Call, submission: int, task: Match) -> bool:

@@ -19,13 +19,12 @@ $$;
 CREATE OR REPLACE FUNCTION rowmill.intend(p_intents jsonb)
 RETURNS TABLE (n integer, verdict text, id bigint, state rowmill.submission_state, provider text,
                account text, model text, estimate_cents numeric, cost_cents numeric, ref jsonb,
-               result jsonb, age_seconds double precision, intended_at timestamptz)
+               result jsonb, fingerprint text, age_seconds double precision, intended_at timestamptz)
 LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
     SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     v_mine bigint[];
-    v_new  bigint[];
 BEGIN
     -- The lock keeps a rescue or a reset from passing between this check and our commit.
     v_mine := ARRAY(
@@ -36,44 +35,44 @@ BEGIN
     WITH want AS (
         SELECT i.* FROM jsonb_to_recordset(p_intents) AS i (
                queue_id bigint, token bigint, step text, worker bigint, provider text,
-               account text, model text, estimate_cents numeric)
-    ), made AS (
-        INSERT INTO rowmill.submissions (source, row_key, run, step, attempt, lane, worker,
-                                         provider, account, model, estimate_cents)
-        SELECT s.name, q.row_key, q.run, w.step,
-               1 + (SELECT count(*) FROM rowmill.submissions o
-                     WHERE o.source = s.name AND o.row_key = q.row_key AND o.run = q.run AND o.step = w.step),
-               q.lane, w.worker, w.provider, w.account, w.model, w.estimate_cents
-          FROM want w
-          JOIN rowmill.queue q ON q.id = w.queue_id AND q.token = w.token
-          JOIN rowmill.sources s ON s.id = q.source
-         WHERE q.id = ANY (v_mine)
-           -- A failure that was billed and that its job hasn't answered for is told again, not bought
-           -- again: whoever got it first died before it could settle. (NOT EXISTS would become a
-           -- join that reads the whole ledger.)
-           AND (SELECT f.id FROM rowmill.submissions f
-                 WHERE f.source = s.name AND f.row_key = q.row_key AND f.run = q.run
-                   AND f.step = w.step AND f.state = 'failed' AND f.cost_cents > 0
-                   AND f.delivered_at IS NULL LIMIT 1) IS NULL
-        ON CONFLICT (source, row_key, run, step) WHERE state NOT IN ('failed', 'cancelled', 'written_off')
-        DO NOTHING
-        RETURNING submissions.id)
-    SELECT array_agg(made.id) INTO v_new FROM made;
+               account text, model text, estimate_cents numeric, fingerprint text, nonce bigint)
+    )
+    INSERT INTO rowmill.submissions (source, row_key, run, step, attempt, lane, worker,
+                                     provider, account, model, estimate_cents, fingerprint, nonce)
+    SELECT s.name, q.row_key, q.run, w.step,
+           1 + (SELECT count(*) FROM rowmill.submissions o
+                 WHERE o.source = s.name AND o.row_key = q.row_key AND o.run = q.run AND o.step = w.step),
+           q.lane, w.worker, w.provider, w.account, w.model, w.estimate_cents,
+           w.fingerprint, w.nonce
+      FROM want w
+      JOIN rowmill.queue q ON q.id = w.queue_id AND q.token = w.token
+      JOIN rowmill.sources s ON s.id = q.source
+     WHERE q.id = ANY (v_mine)
+       -- A failure that was billed and that its job hasn't answered for is told again, not bought
+       -- again: whoever got it first died before it could settle. (NOT EXISTS would become a
+       -- join that reads the whole ledger.)
+       AND (SELECT f.id FROM rowmill.submissions f
+             WHERE f.source = s.name AND f.row_key = q.row_key AND f.run = q.run
+               AND f.step = w.step AND f.state = 'failed' AND f.cost_cents > 0
+               AND f.delivered_at IS NULL LIMIT 1) IS NULL
+    ON CONFLICT (source, row_key, run, step) WHERE state NOT IN ('failed', 'cancelled', 'written_off') DO NOTHING;
     RETURN QUERY
         WITH want AS (
             SELECT i.ordinality::integer - 1 AS n, (i.value ->> 'queue_id')::bigint AS queue_id,
-                   (i.value ->> 'token')::bigint AS token, i.value ->> 'step' AS step
+                   (i.value ->> 'token')::bigint AS token, i.value ->> 'step' AS step,
+                   (i.value ->> 'nonce')::bigint AS nonce
               FROM jsonb_array_elements(p_intents) WITH ORDINALITY i)
         SELECT w.n,
                CASE WHEN q.id IS NULL THEN 'lost'
-                    -- Asked for twice in one batch, it is one caller's to send.
-                    WHEN u.id = ANY (v_new)
-                         AND row_number() OVER (PARTITION BY u.id ORDER BY w.n) = 1 THEN 'fresh'
+                    -- Made just now; or the same caller asks again, because the answer was lost
+                    -- on its way, and has sent nothing yet.
+                    WHEN u.state = 'intent' AND u.nonce = w.nonce
+                         THEN CASE WHEN q.id = ANY (v_mine) THEN 'fresh' ELSE 'busy' END
                     WHEN u.id IS NOT NULL THEN 'exists'
                     ELSE 'busy' END,
                u.id, u.state, u.provider, u.account, u.model, u.estimate_cents, u.cost_cents,
-               u.ref, u.result, extract(epoch FROM clock_timestamp() - u.intended_at)::double precision,
-               u.intended_at
+               u.ref, u.result, u.fingerprint,
+               extract(epoch FROM clock_timestamp() - u.intended_at)::double precision, u.intended_at
           FROM want w
           LEFT JOIN rowmill.queue q ON q.id = w.queue_id AND q.token = w.token
           LEFT JOIN rowmill.sources s ON s.id = q.source

@@ -28,17 +28,19 @@ BEGIN
       FROM rowmill.queue q WHERE q.worker = p_worker AND q.state = 'claimed';
 END $$;
 
--- Give up workers that are silent for longer than their lease, and put every claim without a live
--- worker back. Only a worker whose own heartbeats have been gapless for a lease (its own, and that of
--- whom it judges) may judge: after an outage of Postgres everyone looks dead for a moment.
+-- Give up workers that are silent for longer than their lease and their judge's, and put every claim
+-- without a live worker back. Only a worker whose own heartbeats have been gapless for a lease (its
+-- own, and that of whom it judges) may judge: after an outage of Postgres everyone looks dead for a
+-- moment.
 CREATE OR REPLACE FUNCTION rowmill.rescue(p_worker bigint, p_limit integer DEFAULT 500)
 RETURNS integer
 LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     v_since timestamptz;
+    v_lease interval;
     v_count integer;
 BEGIN
-    SELECT w.alive_since INTO v_since FROM rowmill.workers w
+    SELECT w.alive_since, w.lease INTO v_since, v_lease FROM rowmill.workers w
       WHERE w.id = p_worker AND w.stopped_at IS NULL
         AND w.heartbeat_at > clock_timestamp() - w.lease / 2
         AND w.alive_since <= clock_timestamp() - w.lease;
@@ -46,7 +48,7 @@ BEGIN
         RETURN 0;
     END IF;
     UPDATE rowmill.workers w SET stopped_at = clock_timestamp(), idle = false
-     WHERE w.stopped_at IS NULL AND w.heartbeat_at < clock_timestamp() - w.lease
+     WHERE w.stopped_at IS NULL AND w.heartbeat_at < clock_timestamp() - greatest(w.lease, v_lease)
        AND v_since <= clock_timestamp() - w.lease;
     UPDATE rowmill.queue SET state = 'ready', token = NULL, worker = NULL, claimed_at = NULL,
            yields = least(yields + 1, 32767), note = 'its worker stopped'

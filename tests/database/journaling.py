@@ -18,7 +18,12 @@ def journal_of(store: Store, work: Work, hand: Hand, *, lease: float = 30.0) -> 
 
 async def intend(journal: ClaimJournal, step: str = "main", cents: str = "12.5") -> Submission:
     return await journal.intend(
-        step, provider="replicate", account="acct", model="m", estimate_cents=Decimal(cents)
+        step,
+        provider="replicate",
+        account="acct",
+        model="m",
+        estimate_cents=Decimal(cents),
+        fingerprint="f",
     )
 
 

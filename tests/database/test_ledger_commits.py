@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from jobs.providers.journal import LostClaim
 from tests.database.journaling import at_work, intend, journal_of, ledger_rows
 from tests.database.settling import WAITS_FOR_A_LOCK, until
 from tests.database.support import Connect, OpenStore
@@ -163,10 +165,64 @@ async def test_an_intent_through_a_cut_connection_is_not_taken_for_granted(
         asked = asyncio.create_task(intend(journal))
         await until(connection, WAITS_FOR_A_LOCK, pid)
         await connection.execute("SELECT pg_terminate_backend($1)", pid)
-        with pytest.raises(Unavailable):
-            await asked
-    assert await ledger_rows(connection) == []
-    assert (await intend(journal)).fresh
+        await until(
+            connection, "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pid <> $1)", pid
+        )
+        assert not asked.done()
+    assert (await asked).fresh
+    assert len(await ledger_rows(connection)) == 1
+
+
+class DeafStore(Store):
+    """Commits the first intent, and loses the answer."""
+
+    lost = 0
+    meanwhile: Awaitable[Any] | None = None
+
+    async def intend(self, intents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        rows = await super().intend(intents)
+        if self.lost == 0:
+            self.lost += 1
+            if self.meanwhile is not None:
+                await self.meanwhile
+            raise Unavailable("the connection was cut")
+        return rows
+
+
+async def test_an_intent_whose_answer_was_lost_is_still_ours_to_send(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    """Committed, but the connection died before we heard. Nobody else may send it, we may."""
+    connection, store = await connect(photomemory), await DeafStore.open(photomemory)
+    hand, (work,) = await at_work(connection, await open_store(photomemory))
+    assert (await intend(journal_of(store, work, hand))).fresh
+    assert store.lost == 1
+    (row,) = await ledger_rows(connection)
+    again = await intend(journal_of(hand.store, work, hand))
+    assert (again.id, again.fresh, again.fingerprint) == (row["id"], False, "f")
+    await store.close()
+
+
+async def test_an_intent_whose_answer_was_lost_ends_with_the_claim(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await DeafStore.open(photomemory)
+    hand, (work,) = await at_work(connection, await open_store(photomemory))
+    store.meanwhile = hand.cancel([work])
+    with pytest.raises(LostClaim):
+        await intend(journal_of(store, work, hand))
+    assert [row["state"] for row in await ledger_rows(connection)] == ["intent"]
+    await store.close()
+
+
+async def test_intents_are_not_asked_for_beyond_half_a_lease(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await DeafStore.open(photomemory)
+    hand, (work,) = await at_work(connection, await open_store(photomemory))
+    with pytest.raises(Unavailable):
+        await intend(journal_of(store, work, hand, lease=0))
+    await store.close()
 
 
 def test_money_is_sent_only_within_half_a_lease() -> None:

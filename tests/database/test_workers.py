@@ -140,6 +140,23 @@ async def test_after_an_outage_a_short_lease_does_not_judge_a_long_one(
     assert await stopped(admin, long)
 
 
+async def test_after_an_outage_a_long_lease_does_not_judge_a_short_one(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    """An outage longer than the short lease is no gap in the heartbeats of the long one."""
+    admin, store = await connect(photomemory), await open_store(photomemory)
+    short, long = await Hand.hire(store, lease=LEASE), await Hand.hire(store, lease=10 * LEASE)
+    await has_lived(admin, long, 100 * LEASE)
+    for hand in (short, long):
+        await fell_silent(admin, hand, 3 * LEASE)
+    assert await beat(long)
+    await store.rescue(long.id)
+    assert not await stopped(admin, short)
+    await fell_silent(admin, short, 11 * LEASE)
+    await store.rescue(long.id)
+    assert await stopped(admin, short)
+
+
 async def test_a_gapless_heartbeat_keeps_its_count_and_a_gap_starts_it_anew(
     photomemory: str, connect: Connect, open_store: OpenStore
 ) -> None:

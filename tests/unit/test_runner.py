@@ -574,3 +574,50 @@ async def test_orphans_that_cannot_be_looked_at(bench: Bench) -> None:
         assert not await bench.runner.settle_orphan(bench.ledger, blind)
         assert not await bench.runner.abandon(bench.ledger, blind)
     assert len(bench.vendor.requests) == seen
+
+
+# --------------------------------------------------------------------------- its row was changed
+
+EDITED = replace(IMAGE, prompt="A ship")
+
+
+async def test_a_changed_request_is_never_sent_beside_the_old_one(bench: Bench) -> None:
+    """What was sent isn't what we would send now, so "not in the list" would prove nothing."""
+    bench.vendor.posts.append("drop-after")
+    bench.vendor.lists.append("503")
+    await bench.failing()
+    bench.ledger.age = LATER
+    with pytest.raises(HeldForPerson, match="its row was changed since"):
+        await bench.call(EDITED)
+    assert (bench.vendor.sent, bench.ledger.states) == (1, ["unknown"])
+    assert (await bench.call()).external_id == "p1"  # changed back, it is found
+
+
+async def test_a_changed_request_waits_for_whoever_sent_the_old_one(bench: Bench) -> None:
+    bench.vendor.posts.append("hang-after")
+    first = asyncio.create_task(bench.call())
+    await bench.vendor.hung.wait()
+    bench.ledger.age = 1
+    assert (await bench.failing(EDITED)).failure.code == "unsettled"
+    bench.vendor.over.set()
+    assert (await first).external_id == (await bench.call(EDITED)).external_id
+    assert bench.vendor.sent == 1
+
+
+async def test_a_changed_request_is_sent_where_the_old_one_is_a_priced_risk(bench: Bench) -> None:
+    bench.rebuild(resubmit_up_to_cents=Decimal(5))
+    bench.vendor.posts.append("drop-after")
+    bench.vendor.lists.append("503")
+    await bench.failing()
+    await bench.call(EDITED)
+    assert bench.ledger.states == ["written_off", "finished"]
+
+
+async def test_text_is_not_sent_again_while_its_sender_may_still_hear(bench: Bench) -> None:
+    bench.vendor.posts.append("hang-after")
+    first = asyncio.create_task(bench.call(TEXT))
+    await bench.vendor.hung.wait()
+    assert (await bench.failing(TEXT)).failure.code == "unsettled"
+    bench.vendor.over.set()
+    assert (await first).text == (await bench.call(TEXT)).text
+    assert bench.vendor.sent == 1

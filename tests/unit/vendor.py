@@ -232,7 +232,14 @@ class Ledger:
         return None
 
     async def intend(
-        self, step: str, *, provider: str, account: str, model: str, estimate_cents: Decimal
+        self,
+        step: str,
+        *,
+        provider: str,
+        account: str,
+        model: str,
+        estimate_cents: Decimal,
+        fingerprint: str = "",
     ) -> Submission:
         found = self.of_step(step)
         if found is not None:
@@ -248,6 +255,7 @@ class Ledger:
             cost_cents=None,
             ref=None,
             result=None,
+            fingerprint=fingerprint or None,
             age_seconds=0.0,
             intended_at=datetime.now(UTC),
             fresh=True,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 from worker.store.errors import translated
 from worker.store.pool import Line, Pool, open_pool
@@ -89,7 +89,7 @@ class Store:
         self.dsn = dsn
 
     @classmethod
-    async def open(cls, dsn: str, size: int = 8) -> Store:
+    async def open(cls, dsn: str, size: int = 8) -> Self:
         pool, pooled = await open_pool(dsn, size)
         return cls(pool, pooled=pooled, dsn=dsn)
 
