@@ -14,6 +14,7 @@ from worker.commands import database, develop, fleet, gates, jobs, overview
 
 app = typer.Typer(
     name="rowmill",
+    callback=overview.main,
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # they print local variables, which may hold keys
     help=(

@@ -74,6 +74,11 @@ async def with_photomemory(new_database: NewDatabase) -> str:
 # --------------------------------------------------------------------------- setting up
 
 
+async def test_the_version(rowmill: Rowmill) -> None:
+    said, long = await rowmill(None, "--version"), await rowmill(None, "version", "--json")
+    assert (said.code, said.out) == (0, f"rowmill {long.json['version']}\n")
+
+
 async def test_migrate_twice(new_database: NewDatabase, rowmill: Rowmill) -> None:
     dsn = await new_database()
     first, second = [await rowmill(dsn, "migrate", "--json") for _ in range(2)]

@@ -53,11 +53,12 @@ async def test_four_claimers_at_once_take_three_tables_in_exact_order(
     admin = await connect(both)
     await fill(await connect(both, producer), 400)
     await admin.execute("CREATE TABLE taken (n bigserial, worker bigint, queue_id bigint)")
-    wanted = await ids(admin)
+    wanted, all_here = await ids(admin), asyncio.Barrier(4)
 
     async def claimer(seed: int) -> None:
         mixed, connection = random.Random(seed), await connect(both)
         hand = await Hand.hire(await open_store(both, 1))
+        await all_here.wait()
         status = "INSERT 0 1"
         while status != "INSERT 0 0":
             status = await connection.execute(

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from worker.commands.common import NOT_DONE, OK, AsJson, print_json, with_store
@@ -28,6 +30,23 @@ def status(as_json: AsJson = False) -> None:
 
         print_status(report)
     raise typer.Exit(NOT_DONE if report["needs_person"] else OK)
+
+
+def say_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+def main(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=say_version, is_eager=True, help="The version of this program."
+        ),
+    ] = False,
+) -> None:
+    """Options that stand before any command."""
 
 
 def version(as_json: AsJson = False) -> None:

@@ -23,7 +23,7 @@ SELECT format_type(atttypid, NULL) FROM pg_attribute
 
 _OPEN = """
 SELECT u.id, u.state, u.provider, u.account, u.model, u.estimate_cents, u.cost_cents, u.ref,
-       u.result, extract(epoch FROM clock_timestamp() - u.intended_at)::double precision AS age_seconds,
+       u.result, u.fingerprint, extract(epoch FROM clock_timestamp() - u.intended_at)::double precision AS age_seconds,
        u.intended_at, u.source, u.row_key, u.run, u.step
   FROM rowmill.submissions u
  WHERE u.state = 'accepted'
