@@ -12,12 +12,14 @@ PYTEST_ARGS ?= -n 2
 DEMO_ARGS ?=
 BENCH_ARGS ?= --help
 
-.PHONY: help setup check format test demo bench lock clean
+.PHONY: help setup sdks check format test demo bench lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 setup: $(BIN)/.ready ## make .venv with everything, rowmill and bench included
+
+sdks: .venv-sdks/.ready ## make .venv-sdks, the vendors' clients for the contract tests
 
 check: setup ## format, lint, types, imports, schema drift
 	$(BIN)/ruff format --check .
@@ -30,7 +32,7 @@ format: setup ## put the code into its form, mend what can be mended
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-test: setup ## the whole suite (PYTEST_ARGS="-k name" for a part)
+test: setup sdks ## the whole suite (PYTEST_ARGS="-k name" for a part)
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 demo: setup ## both platforms, sixty jobs, one killed worker
@@ -48,9 +50,12 @@ lock: ## pin the newest versions in requirements/ (needs uv)
 	uv pip compile --group build --universal --python-version 3.11 --generate-hashes --upgrade \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet \
 	--constraints requirements/dev.txt --output-file requirements/build.txt
+	uv pip compile --group sdks --universal --python-version 3.11 --generate-hashes --upgrade \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet \
+	--output-file requirements/sdks.txt
 
 clean: ## remove what was made here, .venv too
-	rm -rf .venv .rowmill dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-sdks .rowmill dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # ------------------------------------------------------------------------------ the environment
@@ -70,4 +75,11 @@ $(BIN)/.ready: requirements/dev.txt pyproject.toml | $(BIN)/python
 	else install="$(BIN)/python -m pip install --quiet --disable-pip-version-check"; fi; \
 	$$install --require-hashes --requirement requirements/dev.txt; \
 	$$install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv-sdks/.ready: requirements/sdks.txt | $(BIN)/python
+	@[ -x .venv-sdks/bin/python ] || $(BIN)/python -m venv .venv-sdks
+	@if command -v uv >/dev/null; then install="uv pip install --quiet --python .venv-sdks/bin/python"; \
+	else install=".venv-sdks/bin/python -m pip install --quiet --disable-pip-version-check"; fi; \
+	$$install --require-hashes --requirement requirements/sdks.txt
 	@touch $@

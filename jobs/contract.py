@@ -94,6 +94,7 @@ class Usage:
     output_tokens: int = 0
     cached_tokens: int = 0
     seconds: Decimal | None = None
+    characters: int = 0
     items: int = 0
 
     @property

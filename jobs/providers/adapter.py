@@ -44,12 +44,19 @@ class Request:
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
     json: Any = None
+    form: Mapping[str, str | bytes] | None = None
+    """Sent as multipart/form-data instead of JSON; bytes become a file."""
 
     def fingerprint(self, account: Account) -> str:
         """What is asked for, wherever the provider is reached and with whatever key."""
-        asked = [self.method, self.url.removeprefix(account.base_url), self.json]
+        form = {name: _digest(value) for name, value in (self.form or {}).items()}
+        asked = [self.method, self.url.removeprefix(account.base_url), self.json, form]
         text = json.dumps(asked, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _digest(value: str | bytes) -> str:
+    return value if isinstance(value, str) else hashlib.sha256(value).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +145,14 @@ class Adapter(Protocol):
         ...
 
     @property
-    def models(self) -> Mapping[str, str]: ...
+    def models(self) -> Mapping[str, str]:
+        """The default model per medium."""
+        ...
+
+    @property
+    def poll_seconds(self) -> float:
+        """The pause between two looks at a task that the vendor asks for."""
+        ...
 
     def model(self, task: Task, account: Account, /) -> str:
         """The model this task will run on. Raises `ProviderError` when there is none."""

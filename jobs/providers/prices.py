@@ -38,6 +38,8 @@ class Price:
     """Per second the provider's machine ran."""
     output_second: Decimal = Decimal(0)
     """Per second of the video or sound that was made."""
+    character: Decimal = Decimal(0)
+    """Per thousand characters that were spoken."""
     item: Decimal = Decimal(0)
     """Per file."""
     typical_run_seconds: Decimal = Decimal(30)

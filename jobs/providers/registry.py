@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from jobs.providers.adapter import Account, Adapter
-from jobs.providers.openai import OpenAI
-from jobs.providers.replicate import Replicate
+from jobs.providers.vendors.openai import OpenAI
+from jobs.providers.vendors.replicate import Replicate
 
 ADAPTERS: Mapping[str, Adapter] = {adapter.name: adapter for adapter in (OpenAI(), Replicate())}
 
@@ -34,7 +34,8 @@ class ProviderSettings(BaseModel):
     headers: dict[str, str] = Field(default_factory=dict)
     request_timeout: float = Field(default=60.0, gt=0)
     """Seconds for a whole request and its answer."""
-    poll_seconds: float = Field(default=2.0, gt=0)
+    poll_seconds: float | None = Field(default=None, gt=0)
+    """Between two looks at a task; the default is what the vendor asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,8 @@ class Provider:
     name: str
     adapter: Adapter
     account: Account
-    request_timeout: float = 60.0
-    poll_seconds: float = 2.0
+    request_timeout: float
+    poll_seconds: float
 
 
 def build_providers(settings: Mapping[str, ProviderSettings]) -> dict[str, Provider]:
@@ -64,4 +65,5 @@ def _provider(name: str, given: ProviderSettings) -> Provider:
         models={**adapter.models, **given.models},
         headers=given.headers,
     )
-    return Provider(name, adapter, account, given.request_timeout, given.poll_seconds)
+    poll = given.poll_seconds or adapter.poll_seconds
+    return Provider(name, adapter, account, given.request_timeout, poll)

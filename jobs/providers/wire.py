@@ -8,8 +8,9 @@ follow  polls until the task has ended, whatever goes wrong in between
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import structlog
@@ -124,6 +125,7 @@ class Wire:
                     request.url,
                     headers=dict(request.headers),
                     json=request.json,
+                    files=_parts(request.form),
                     timeout=httpx.Timeout(limit, connect=min(CONNECT_SECONDS, limit)),
                     follow_redirects=False,
                 )
@@ -132,6 +134,16 @@ class Wire:
         return Response(
             answer.status_code, answer.headers, answer.content, received=datetime.now(UTC)
         )
+
+
+def _parts(form: Mapping[str, str | bytes] | None) -> list[tuple[str, Any]] | None:
+    """Text without a file name is a plain field; only `files` makes httpx send multipart."""
+    if form is None:
+        return None
+    return [
+        (name, (None, value) if isinstance(value, str) else (name, value))
+        for name, value in form.items()
+    ]
 
 
 # --------------------------------------------------------------------------- failures

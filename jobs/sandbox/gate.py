@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -18,6 +18,22 @@ Refuse = Callable[[str, float], web.Response]
 """(fault name, value) → the vendor's error response."""
 Work = Callable[[str | None], web.Response]
 """Accepts, bills and answers; is told when a fault changes the content of the answer."""
+
+
+class Vendor(Protocol):
+    """One vendor's protocol; its paths begin with `/{name}/`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def refuse(self) -> Refuse: ...
+
+    def routes(self) -> list[web.RouteDef]: ...
+
+    def no_such_path(self, request: web.Request) -> web.Response: ...
+
+    def close(self) -> None: ...
 
 
 class RefusalError(Exception):

@@ -199,7 +199,7 @@ class Prediction:
         """One URL for a video or a sound, a list of them for images: as the models differ."""
         if self.status != "succeeded":
             return None
-        urls = [f"{base}/files/{self.id}/{name}" for name in self.files()]
+        urls = [f"{base}/replicate/files/{self.id}/{name}" for name in self.files()]
         return urls if self.ask.order.medium == "image" else urls[0]
 
 

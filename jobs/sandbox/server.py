@@ -11,13 +11,12 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from pydantic import BaseModel, Field, ValidationError
 
-from jobs.sandbox import openai_errors, replicate_errors
 from jobs.sandbox.bill import Bill, plain
 from jobs.sandbox.faults import Faults, UnknownFaultError
-from jobs.sandbox.gate import Gate, RefusalError, Refuse
-from jobs.sandbox.openai import OpenAI
+from jobs.sandbox.gate import Gate, RefusalError, Vendor
 from jobs.sandbox.predictions import Pace
-from jobs.sandbox.replicate import Replicate
+from jobs.sandbox.vendors.openai import OpenAI
+from jobs.sandbox.vendors.replicate import Replicate
 
 MAX_BODY = 64 * 1024 * 1024  # inputs may hold whole images
 DRAIN_SECONDS = 5.0
@@ -53,8 +52,9 @@ class Sandbox:
         self.url = ""
         self._host, self._port, self._latency = host, port, latency
         gate = Gate(self.bill, self.faults)
-        self._openai = OpenAI(gate, seed)
-        self._replicate = Replicate(gate, Pace(duration, steps), seed)
+        pace = Pace(duration, steps)
+        vendors: list[Vendor] = [OpenAI(gate, seed), Replicate(gate, pace, seed)]
+        self._vendors = {vendor.name: vendor for vendor in vendors}
         self._runner = web.AppRunner(
             self._app(),
             access_log=None,
@@ -76,15 +76,16 @@ class Sandbox:
         trace: TracebackType | None,
     ) -> None:
         await self._runner.cleanup()
-        self._replicate.close()
+        for vendor in self._vendors.values():
+            vendor.close()
         self.bill.close()
 
     def _app(self) -> web.Application:
         app = web.Application(
             middlewares=[self._errors(), self._weather()], client_max_size=MAX_BODY
         )
-        app.add_routes(self._openai.routes())
-        app.add_routes(self._replicate.routes())
+        for vendor in self._vendors.values():
+            app.add_routes(vendor.routes())
         app.add_routes(
             [
                 web.get("/bill", self._show_bill),
@@ -98,6 +99,10 @@ class Sandbox:
         app.on_shutdown.append(self._release)
         return app
 
+    def _vendor_of(self, request: web.Request) -> Vendor | None:
+        """Whose path it is, by its first part."""
+        return self._vendors.get(request.path.split("/")[1])
+
     def _errors(self) -> Middleware:
         @web.middleware
         async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -108,18 +113,20 @@ class Sandbox:
             except (UnknownFaultError, ValidationError) as problem:
                 return web.json_response({"error": str(problem)}, status=400)
             except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
-                return unknown_path(request)
+                vendor = self._vendor_of(request)
+                return vendor.no_such_path(request) if vendor else web.Response(status=404)
 
         return errors
 
     def _weather(self) -> Middleware:
         @web.middleware
         async def weather(request: web.Request, handler: Handler) -> web.StreamResponse:
-            if vendor_of(request) in {"openai", "replicate", "files"}:
+            vendor = self._vendor_of(request)
+            if vendor is not None:
                 if self._latency:
                     await asyncio.sleep(self._latency)
                 if self.outage:
-                    return refuser_of(request)("503", 1)
+                    return vendor.refuse("503", 1)
             return await handler(request)
 
         return weather
@@ -151,19 +158,3 @@ class Sandbox:
     async def _set_outage(self, request: web.Request) -> web.Response:
         self.outage = NewOutage.model_validate_json(await request.read()).on
         return web.json_response({"outage": self.outage})
-
-
-def vendor_of(request: web.Request) -> str:
-    return request.path.split("/")[1]
-
-
-def refuser_of(request: web.Request) -> Refuse:
-    return openai_errors.refuse if vendor_of(request) == "openai" else replicate_errors.refuse
-
-
-def unknown_path(request: web.Request) -> web.Response:
-    match vendor_of(request):
-        case "openai":
-            return openai_errors.no_such_path(request.method, request.path)
-        case _:
-            return replicate_errors.error(404, replicate_errors.NOT_FOUND)

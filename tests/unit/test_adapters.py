@@ -28,10 +28,10 @@ from jobs.contract import (
 from jobs.providers import results
 from jobs.providers.adapter import Account, Adapter, Op, RemoteOutput, Response, State
 from jobs.providers.errors import Garbled, ProviderError
-from jobs.providers.openai import OpenAI
 from jobs.providers.prices import Price, PriceTable, load_prices
 from jobs.providers.registry import ProviderSettings, build_providers
-from jobs.providers.replicate import Replicate
+from jobs.providers.vendors.openai import OpenAI
+from jobs.providers.vendors.replicate import Replicate
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 PRICES = load_prices()

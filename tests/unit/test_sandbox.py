@@ -332,8 +332,8 @@ async def test_each_prediction_has_a_file_of_its_own(http: httpx.AsyncClient, me
 
 async def test_files_exist_only_when_done(http: httpx.AsyncClient) -> None:
     prediction = await predict(http, prompt="x")
-    early = f"/files/{prediction['id']}/video-0.mp4"
+    early = f"/replicate/files/{prediction['id']}/video-0.mp4"
     assert (await http.get(early)).status_code == 404
     await finish(http, prediction)
     assert (await http.get(early)).status_code == 200
-    assert (await http.get(f"/files/{prediction['id']}/other.mp4")).status_code == 404
+    assert (await http.get(f"/replicate/files/{prediction['id']}/other.mp4")).status_code == 404

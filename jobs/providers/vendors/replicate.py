@@ -50,6 +50,7 @@ REF_ID = re.compile(r"[\w-]+")
 class Replicate:
     name = "replicate"
     base_url = "https://api.replicate.com/v1"
+    poll_seconds = 2.0
     models: Mapping[str, str] = {
         "video": "minimax/video-01",
         "image": "black-forest-labs/flux-schnell",

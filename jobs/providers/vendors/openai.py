@@ -14,13 +14,11 @@ from jobs.contract import EmbedTask, Failure, FailureKind, MediaTask, Task, Text
 from jobs.providers.adapter import Account, Op, Page, Ref, Request, Response, State
 from jobs.providers.errors import Garbled, invalid
 from jobs.providers.failures import failure_of
-from jobs.providers.prices import Price, PriceTable
+from jobs.providers.prices import PriceTable
+from jobs.providers.texts import cost_of_tokens, expected, price_of, problem_of
 
 MAX_TEMPERATURE = 2
 MAX_TEXTS = 2048
-CHARACTERS_PER_TOKEN = 4
-TYPICAL_ANSWER = 500
-"""Tokens, for the estimate of a task that sets no limit."""
 
 KIND_BY_CODE: Mapping[str, FailureKind] = {
     "insufficient_quota": FailureKind.QUOTA,
@@ -44,6 +42,7 @@ SPEND_LIMIT = "_spend_limit_exceeded"
 class OpenAI:
     name = "openai"
     base_url = "https://api.openai.com/v1"
+    poll_seconds = 2.0
     models: Mapping[str, str] = {}
 
     def model(self, task: Task, _account: Account) -> str:
@@ -54,17 +53,15 @@ class OpenAI:
     def check(self, task: Task, account: Account, prices: PriceTable) -> None:
         model = self.model(task, account)
         problem = _problem(task)
-        if not model:
-            problem = "no model is named"
         if problem:
             raise invalid(self.name, problem)
-        _price(task, model, prices)
+        price_of(self.name, task, model, prices)
 
     def estimate(self, task: Task, model: str, prices: PriceTable) -> Decimal:
-        return _price(task, model, prices).of_tokens(_expected(task))
+        return cost_of_tokens(self.name, task, model, expected(task), prices)
 
     def cost(self, model: str, state: State, prices: PriceTable, task: Task | None) -> Decimal:
-        return _price(task, model, prices).of_tokens(state.usage)
+        return cost_of_tokens(self.name, task, model, state.usage, prices)
 
     def submit(self, task: Task, account: Account) -> Request:
         path, body = _chat(task) if isinstance(task, TextTask) else _embeddings(task)
@@ -111,12 +108,10 @@ class OpenAI:
 
 def _problem(task: Task) -> str | None:
     match task:
-        case TextTask(temperature=float() | int() as heat) if not 0 <= heat <= MAX_TEMPERATURE:
-            return f"temperature must be between 0 and {MAX_TEMPERATURE}, not {heat}"
-        case TextTask(max_tokens=int() as limit) if limit < 1:
-            return f"max_tokens must be at least 1, not {limit}"
-        case TextTask(prompt=prompt) if not prompt.strip():
-            return "the prompt is empty"
+        case TextTask():
+            return problem_of(task, hottest=MAX_TEMPERATURE)
+        case EmbedTask(model=""):
+            return "no model is named"
         case EmbedTask(texts=texts) if not 1 <= len(texts) <= MAX_TEXTS:
             return f"between 1 and {MAX_TEXTS} texts can be embedded at once, not {len(texts)}"
         case EmbedTask(texts=texts) if not all(text.strip() for text in texts):
@@ -138,29 +133,6 @@ def _embeddings(task: Task) -> tuple[str, dict[str, Any]]:
     assert isinstance(task, EmbedTask), "checked before"
     body: dict[str, Any] = {"model": task.model, "input": list(task.texts)}
     return "embeddings", body | ({"dimensions": task.dimensions} if task.dimensions else {})
-
-
-# --------------------------------------------------------------------------- money
-
-
-def _price(task: Task | None, model: str, prices: PriceTable) -> Price:
-    """The platform's own price, before the table's."""
-    own = task.price if isinstance(task, TextTask | EmbedTask) else None
-    if own is None:
-        return prices.of(OpenAI.name, model)
-    return Price.per_token(own)
-
-
-def _expected(task: Task) -> Usage:
-    if isinstance(task, EmbedTask):
-        return Usage(input_tokens=_tokens(*task.texts))
-    assert isinstance(task, TextTask), "checked before"
-    answer = task.max_tokens or TYPICAL_ANSWER
-    return Usage(input_tokens=_tokens(task.system or "", task.prompt), output_tokens=answer)
-
-
-def _tokens(*texts: str) -> int:
-    return sum(-(-len(text.encode()) // CHARACTERS_PER_TOKEN) for text in texts)
 
 
 # --------------------------------------------------------------------------- responses

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from jobs.sandbox.openai_errors import phrase
+from jobs.sandbox.vendors.openai_errors import phrase
 
 NOT_FOUND = "The requested resource could not be found."
 

@@ -22,7 +22,7 @@ from jobs.sandbox.media import MIME, label, render
 from jobs.sandbox.pages import page
 from jobs.sandbox.predictions import ERRORS, Ask, Order, Pace, Prediction, Predictions, new_id
 from jobs.sandbox.prices import media_cents
-from jobs.sandbox.replicate_errors import NOT_FOUND, error, input_error, refuse
+from jobs.sandbox.vendors.replicate_errors import NOT_FOUND, error, input_error, refuse
 
 MEDIUM = re.compile("video|image|audio|music|speech", re.IGNORECASE)
 MEDIA = {"music": "audio", "speech": "audio"}
@@ -41,6 +41,9 @@ class MediaInput(BaseModel):
 
 
 class Replicate:
+    name = "replicate"
+    refuse = staticmethod(refuse)
+
     def __init__(self, gate: Gate, pace: Pace, seed: int) -> None:
         self._gate = gate
         self._pace = pace
@@ -56,8 +59,11 @@ class Replicate:
             web.get(PREDICTIONS + "/{id}", self.get),
             web.post(PREDICTIONS + "/{id}/cancel", self.cancel),
             web.post("/replicate/v1/models/{owner}/{name}/predictions", self.create),
-            web.get("/files/{id}/{file}", self.file),
+            web.get("/replicate/files/{id}/{file}", self.file),
         ]
+
+    def no_such_path(self, _: web.Request) -> web.Response:
+        return error(404, NOT_FOUND)
 
     def close(self) -> None:
         self._renderer.shutdown()

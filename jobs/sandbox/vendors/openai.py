@@ -14,10 +14,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from jobs.sandbox.bill import strings_in
 from jobs.sandbox.faults import UnknownFaultError
 from jobs.sandbox.gate import BAD_KEY, Gate, RefusalError, account_of, json_object, key_of
-from jobs.sandbox.openai_errors import error, no_such_model, refuse, unauthorized, validation_error
 from jobs.sandbox.prices import CHAT_PRICES, EMBEDDING_PRICES, text_cents
 from jobs.sandbox.quota import Window
 from jobs.sandbox.text import clip, compose, count_tokens, embed
+from jobs.sandbox.vendors.openai_errors import (
+    error,
+    no_such_model,
+    no_such_path,
+    refuse,
+    unauthorized,
+    validation_error,
+)
 
 # A request names a family, the answer the snapshot that served it, as the vendor does.
 SNAPSHOTS = {"gpt-4o-mini": "gpt-4o-mini-2024-07-18", "gpt-4o": "gpt-4o-2024-08-06"}
@@ -85,6 +92,9 @@ class EmbeddingRequest(Strict):
 
 
 class OpenAI:
+    name = "openai"
+    refuse = staticmethod(refuse)
+
     def __init__(self, gate: Gate, seed: int) -> None:
         self._gate = gate
         self._seed = seed
@@ -95,6 +105,12 @@ class OpenAI:
             web.post("/openai/v1/chat/completions", self.chat),
             web.post("/openai/v1/embeddings", self.embeddings),
         ]
+
+    def no_such_path(self, request: web.Request) -> web.Response:
+        return no_such_path(request.method, request.path)
+
+    def close(self) -> None:
+        pass
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         key, body = await self._open(request, ChatRequest)

@@ -1,0 +1,64 @@
+"""What text providers have in common: what a task must be like, and what it will cost."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from jobs.contract import EmbedTask, Task, TextTask, Usage
+from jobs.providers.errors import invalid
+from jobs.providers.prices import Price, PriceTable
+
+CHARACTERS_PER_TOKEN = 4
+TYPICAL_ANSWER = 500
+"""Tokens, for the estimate of a task that sets no limit."""
+
+
+def problem_of(task: TextTask, *, hottest: float) -> str | None:
+    """Why this can't be asked of a provider that takes temperatures from 0 to `hottest`."""
+    if not task.model:
+        return "no model is named"
+    if task.temperature is not None and not 0 <= task.temperature <= hottest:
+        return f"temperature must be between 0 and {hottest:g}, not {task.temperature}"
+    if task.max_tokens is not None and task.max_tokens < 1:
+        return f"max_tokens must be at least 1, not {task.max_tokens}"
+    if not task.prompt.strip():
+        return "the prompt is empty"
+    return None
+
+
+def check_text(
+    provider: str, task: Task, *, hottest: float, prices: PriceTable, model: str
+) -> TextTask:
+    """The task, if it is one this provider can answer and price."""
+    if not isinstance(task, TextTask):
+        raise invalid(provider, "only text is made here")
+    problem = problem_of(task, hottest=hottest)
+    if problem:
+        raise invalid(provider, problem)
+    price_of(provider, task, model, prices)
+    return task
+
+
+def price_of(provider: str, task: Task | None, model: str, prices: PriceTable) -> Price:
+    """The platform's own price, before the table's."""
+    own = task.price if isinstance(task, TextTask | EmbedTask) else None
+    return prices.of(provider, model) if own is None else Price.per_token(own)
+
+
+def expected(task: Task) -> Usage:
+    """About what a task will use, for its estimate."""
+    if isinstance(task, EmbedTask):
+        return Usage(input_tokens=tokens(*task.texts))
+    assert isinstance(task, TextTask), "checked before"
+    answer = task.max_tokens or TYPICAL_ANSWER
+    return Usage(input_tokens=tokens(task.system or "", task.prompt), output_tokens=answer)
+
+
+def cost_of_tokens(
+    provider: str, task: Task | None, model: str, usage: Usage, prices: PriceTable
+) -> Decimal:
+    return price_of(provider, task, model, prices).of_tokens(usage)
+
+
+def tokens(*texts: str) -> int:
+    return sum(-(-len(text.encode()) // CHARACTERS_PER_TOKEN) for text in texts)
