@@ -113,7 +113,9 @@ BEGIN
 
     IF v_full THEN
         PERFORM FROM rowmill.queue q WHERE q.state = 'scheduled' AND q.ready_at <= clock_timestamp() LIMIT 1;
-        IF FOUND THEN
+        -- One at a time: whoever waited for a row that is claimed by now would keep it locked, and
+        -- its worker would find it busy.
+        IF FOUND AND pg_try_advisory_xact_lock(x'726f776d'::integer, 2) THEN
             PERFORM rowmill.promote();
         END IF;
         SELECT h.lanes, h.sources, h.ranks, h.ready_from

@@ -145,7 +145,8 @@ async def test_limits_are_reached_and_never_exceeded_by_four_claimers(
     for _ in range(20):  # a row that came back busy is due a moment later
         await admin.execute(DUE_NOW)
         await claimers[0].work([])
-    assert await admin.fetchval("SELECT count(*) FROM rowmill.queue") == 0
+    left = [dict(row) for row in await admin.fetch("SELECT * FROM rowmill.queue")]
+    assert left == []
 
 
 @pytest.mark.parametrize("closed", [{"paused": True}, {"most": 0}])
