@@ -149,6 +149,8 @@ class Yield:
     reason: str
     after: float | None = None
     failure: Failure | None = None
+    counts: bool = True
+    """False where nothing is wrong: it may wait like this as often as it takes."""
 
 
 @dataclass(frozen=True, slots=True)

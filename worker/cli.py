@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from worker.commands import database, develop, fleet, gates, jobs, overview
+from worker.commands import budgets, database, develop, fleet, gates, jobs, overview
 
 app = typer.Typer(
     name="rowmill",
@@ -43,6 +43,7 @@ app.command(rich_help_panel=ACTING)(gates.pause)
 app.command(rich_help_panel=ACTING)(gates.resume)
 app.command(rich_help_panel=ACTING)(jobs.retry)
 app.command(rich_help_panel=ACTING)(jobs.cancel)
+app.add_typer(budgets.app, name="budget", rich_help_panel=ACTING)
 app.command(rich_help_panel=SETTING_UP)(database.migrate)
 app.command(rich_help_panel=SETTING_UP)(database.attach)
 app.command(rich_help_panel=SETTING_UP)(database.detach)

@@ -35,7 +35,7 @@ from jobs.contract import (
 )
 from jobs.network import HostPolicy, post
 from jobs.providers.errors import HeldForPerson, ProviderError
-from jobs.providers.journal import Journal, LostClaim, Submission
+from jobs.providers.journal import Journal, LostClaim, NotNow, Submission
 from jobs.registry import Kind, Registry, RetryPolicy
 from worker import transitions
 from worker.ledger import ClaimJournal
@@ -196,6 +196,8 @@ class Executor:
             return transitions.outcome_of(error.failure, billed=running.journal.wasted > 0)
         except HeldForPerson as error:
             return Held(str(error))
+        except NotNow as error:
+            return Yield(error.reason, error.after, counts=False)
         except Unavailable as error:  # our own trouble: the job has no part in it
             return Yield(f"the database was away: {error}")
         except TimeoutError:

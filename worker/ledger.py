@@ -17,9 +17,10 @@ from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 from jobs.contract import Failure
-from jobs.providers.journal import LostClaim, State, Submission
+from jobs.providers.journal import LostClaim, NotNow, State, Submission
 from jobs.providers.results import failure_to_json
 from worker.store import LockTimeout, Refused, Store, Unavailable
+from worker.store.budgets import OVER_BUDGET
 from worker.transitions import clean
 
 E = TypeVar("E")
@@ -27,6 +28,8 @@ R = TypeVar("R")
 BATCH = 200
 PAUSE = 0.02
 OUTAGE_PAUSE = 0.2
+PAUSED_SECONDS = 1.0
+"""A gate keeps the job in the queue from then on; this is only how it gets there."""
 
 
 def boottime() -> float:
@@ -198,6 +201,10 @@ class ClaimJournal:
         )
         if row["verdict"] == "lost":
             raise LostClaim(f"the claim on queue row {self._queue_id} is gone")
+        if row["verdict"] == "paused":
+            raise NotNow("everything is paused", PAUSED_SECONDS)
+        if row["verdict"] == "over":
+            raise NotNow(OVER_BUDGET, row["wait_seconds"])
         submission = submission_of(row, fresh=row["verdict"] == "fresh")
         if submission.state is State.FAILED:
             self.wasted += submission.cost_cents or 0
@@ -248,9 +255,10 @@ class ClaimJournal:
         self._ended(submission, cost_cents)
         await self._ledger.write(id=submission, state="cancelled", cost_cents=cost_cents)
 
-    async def written_off(self, submission: int, reason: str) -> None:
+    async def written_off(self, submission: int, reason: str, *, unpaid: bool) -> None:
         self.open.pop(submission, None)
-        await self._ledger.write(id=submission, state="written_off", error=reason)
+        cost = Decimal(0) if unpaid else None
+        await self._ledger.write(id=submission, state="written_off", error=reason, cost_cents=cost)
 
     async def known(self, provider: str, account: str, external_ids: Sequence[str]) -> set[str]:
         return await self._ledger.known(provider, account, external_ids)

@@ -37,7 +37,13 @@ class Tally:
     runs: list[int] = field(default_factory=lambda: [0] * BUCKETS)
 
 
-_COUNTS = {"succeed": "succeeded", "fail": "failed", "retry": "retried", "yield": "yielded"}
+_COUNTS = {
+    "succeed": "succeeded",
+    "fail": "failed",
+    "retry": "retried",
+    "yield": "yielded",
+    "wait": "yielded",
+}
 
 
 class Statistics:

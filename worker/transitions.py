@@ -6,6 +6,7 @@ Pure: knows no clock, no SQL, no randomness of its own.
     RetryLater  → retry     while tries are left: back to the queue after a back-off, one try spent
                 → fail      none left
     Yield       → yield     back to the queue, no try spent
+                → wait      the same, where nothing is wrong and it doesn't count
                 → hold      after max_yields of them: something is wrong that waiting doesn't mend
     Failed      → fail
     Cancelled   → cancel
@@ -37,7 +38,7 @@ from jobs.contract import (
 )
 from jobs.registry import RetryPolicy
 
-Verb = Literal["succeed", "fail", "retry", "yield", "release", "cancel", "hold"]
+Verb = Literal["succeed", "fail", "retry", "yield", "wait", "release", "cancel", "hold"]
 
 YIELD_SECONDS = {
     FailureKind.RATE_LIMIT: 5.0,
@@ -174,6 +175,8 @@ def settle(
             return _with(job, "retry", failure, spent, delay=delay)
         case RetryLater(failure) | Failed(failure):
             return _with(job, "fail", failure, spent)
+        case Yield(reason, after, counts=False):
+            return _plain(job, "wait", reason, delay=jittered(after or 1.0, policy.jitter, chance))
         case Yield() if job.yields + 1 >= max_yields:
             reason = f"came back {job.yields + 1} times without spending a try: {outcome.reason}"
             return _plain(job, "hold", reason)

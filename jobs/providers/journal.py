@@ -38,6 +38,16 @@ class LostClaim(Exception):
     """The job is no longer ours: stop at once, pay nothing more, write nothing."""
 
 
+class NotNow(Exception):
+    """Nothing may be spent at the moment: a budget is used up, or everything is paused."""
+
+    def __init__(self, reason: str, after: float) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.after = after
+        """Seconds until it may be otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     id: int
@@ -74,7 +84,7 @@ class Journal(Protocol):
 
         One in state `failed` comes with its failure as `result`: it was billed, and is told again.
 
-        Raises `LostClaim` when the job's claim is gone.
+        Raises `LostClaim` when the job's claim is gone, `NotNow` when nothing may be spent.
         """
         ...
 
@@ -96,7 +106,9 @@ class Journal(Protocol):
 
     async def cancelled(self, submission: int, *, cost_cents: Decimal) -> None: ...
 
-    async def written_off(self, submission: int, reason: str) -> None: ...
+    async def written_off(self, submission: int, reason: str, *, unpaid: bool) -> None:
+        """`unpaid`: it is certain that the provider never took it."""
+        ...
 
     async def known(self, provider: str, account: str, external_ids: Sequence[str]) -> set[str]:
         """Which of these provider tasks some submission already owns."""

@@ -139,7 +139,7 @@ class Runner:
         except ProviderError as error:
             return error
         except LostClaim:
-            await call.journal.written_off(submission.id, "it was never sent")
+            await call.journal.written_off(submission.id, "it was never sent", unpaid=True)
             raise
         if state.ref is None:
             return await self._ending.conclude(call, submission.id, state)
@@ -212,13 +212,13 @@ class Runner:
         if found.doubtful:
             await self._decide(call, submission, "what it lists no longer tells enough")
             return None
-        await call.journal.written_off(submission.id, "the provider never had it")
+        await call.journal.written_off(submission.id, "the provider never had it", unpaid=True)
         return None
 
     async def _decide(self, call: Call, submission: Submission, why: str) -> None:
         if self._is_cheap(call, submission):
             reason = f"sent again without knowing: at most {self._resubmit_up_to} cents are at risk"
-            await call.journal.written_off(submission.id, reason)
+            await call.journal.written_off(submission.id, reason, unpaid=False)
             return
         raise HeldForPerson(
             f"submission {submission.id} (about {submission.estimate_cents:f} cents) may or may "

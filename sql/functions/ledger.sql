@@ -13,18 +13,84 @@ RETURNS integer LANGUAGE sql STABLE SET enable_seqscan = off SET jit = off AS $$
          GROUP BY s.run ORDER BY s.run DESC LIMIT 1), 1)
 $$;
 
+-- The budgets, locked in order, each brought into its current window.
+CREATE OR REPLACE FUNCTION rowmill.open_budgets() RETURNS void
+LANGUAGE plpgsql SET jit = off AS $$
+BEGIN
+    PERFORM FROM rowmill.budgets b ORDER BY b.lane, b.period FOR UPDATE;
+    UPDATE rowmill.budgets b
+       SET window_start = rowmill.window_of(b.period), used_cents = rowmill.used_in(b.lane, rowmill.window_of(b.period))
+     WHERE b.window_start <> rowmill.window_of(b.period);
+END $$;
+
+CREATE OR REPLACE FUNCTION rowmill.window_of(p_period text) RETURNS timestamptz
+LANGUAGE sql STABLE AS $$
+    SELECT date_trunc(p_period, clock_timestamp() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+$$;
+
+-- What a lane's calls since then cost, or may yet. Of one that was written off nobody knows.
+CREATE OR REPLACE FUNCTION rowmill.used_in(p_lane text, p_since timestamptz) RETURNS numeric
+LANGUAGE sql STABLE AS $$
+    SELECT coalesce(sum(coalesce(u.cost_cents, u.estimate_cents)), 0)
+      FROM rowmill.submissions u
+     WHERE u.intended_at >= p_since AND p_lane IN ('*', u.lane)
+$$;
+
+-- Which of these claims may spend what they intend, with the estimates reserved; one that already
+-- has its submission needs nothing. `wait_seconds` is how long the others' budgets stay used up.
+CREATE OR REPLACE FUNCTION rowmill.reserve(
+    p_intents jsonb, p_mine bigint[], OUT allowed bigint[], OUT wait_seconds double precision)
+LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+    c      record;
+    v_wait double precision;
+BEGIN
+    PERFORM rowmill.open_budgets();
+    allowed := '{}';
+    FOR c IN
+        SELECT q.id, q.lane, (i.value ->> 'estimate_cents')::numeric AS cents,
+               EXISTS (SELECT FROM rowmill.submissions u
+                        WHERE u.source = s.name AND u.row_key = q.row_key AND u.run = q.run
+                          AND u.step = i.value ->> 'step'
+                          AND (u.state NOT IN ('failed', 'cancelled', 'written_off')
+                               OR (u.state = 'failed' AND u.cost_cents > 0 AND u.delivered_at IS NULL))) AS there
+          FROM jsonb_array_elements(p_intents) WITH ORDINALITY i
+          JOIN rowmill.queue q ON q.id = (i.value ->> 'queue_id')::bigint
+                              AND q.token = (i.value ->> 'token')::bigint
+          JOIN rowmill.sources s ON s.id = q.source
+         WHERE q.id = ANY (p_mine)
+         ORDER BY i.ordinality
+    LOOP
+        SELECT max(extract(epoch FROM b.window_start + ('1 ' || b.period)::interval - clock_timestamp()))
+          INTO v_wait FROM rowmill.budgets b
+         WHERE b.lane IN ('*', c.lane) AND b.used_cents + c.cents > b.limit_cents AND NOT c.there;
+        IF v_wait IS NULL THEN
+            allowed := allowed || c.id;
+            UPDATE rowmill.budgets b SET used_cents = b.used_cents + c.cents
+             WHERE b.lane IN ('*', c.lane) AND NOT c.there;
+        END IF;
+        wait_seconds := greatest(wait_seconds, v_wait);
+    END LOOP;
+END $$;
+
 -- Intents of several jobs at once: `fresh` for those that must now send their request, the step's
 -- live submission for those that already have one, `lost` without the claim, `busy` where another
--- transaction holds the queue row for a moment.
+-- transaction holds the queue row for a moment, `paused` while everything is, `over` where a budget
+-- doesn't allow it until `wait_seconds` are over.
 CREATE OR REPLACE FUNCTION rowmill.intend(p_intents jsonb)
 RETURNS TABLE (n integer, verdict text, id bigint, state rowmill.submission_state, provider text,
                account text, model text, estimate_cents numeric, cost_cents numeric, ref jsonb,
-               result jsonb, fingerprint text, age_seconds double precision, intended_at timestamptz)
+               result jsonb, fingerprint text, age_seconds double precision, intended_at timestamptz,
+               wait_seconds double precision)
 LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
     SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
-    v_mine bigint[];
+    v_mine   bigint[];
+    v_may    bigint[];      -- of mine, those that may spend
+    v_paused boolean := EXISTS (SELECT FROM rowmill.lanes l
+                                 WHERE l.lane = '*' AND l.source = '*' AND l.paused_at IS NOT NULL);
+    v_wait   double precision;
 BEGIN
     -- The lock keeps a rescue or a reset from passing between this check and our commit.
     v_mine := ARRAY(
@@ -32,6 +98,10 @@ BEGIN
          WHERE q.id = ANY (ARRAY(SELECT (i ->> 'queue_id')::bigint FROM jsonb_array_elements(p_intents) i))
            AND q.token IS NOT NULL
            FOR SHARE SKIP LOCKED);
+    v_may := CASE WHEN v_paused THEN '{}' ELSE v_mine END;
+    IF NOT v_paused AND EXISTS (SELECT FROM rowmill.budgets) THEN
+        SELECT r.allowed, r.wait_seconds INTO v_may, v_wait FROM rowmill.reserve(p_intents, v_mine) r;
+    END IF;
     WITH want AS (
         SELECT i.* FROM jsonb_to_recordset(p_intents) AS i (
                queue_id bigint, token bigint, step text, worker bigint, provider text,
@@ -47,7 +117,7 @@ BEGIN
       FROM want w
       JOIN rowmill.queue q ON q.id = w.queue_id AND q.token = w.token
       JOIN rowmill.sources s ON s.id = q.source
-     WHERE q.id = ANY (v_mine)
+     WHERE q.id = ANY (v_may)
        -- A failure that was billed and that its job hasn't answered for is told again, not bought
        -- again: whoever got it first died before it could settle. (NOT EXISTS would become a
        -- join that reads the whole ledger.)
@@ -69,10 +139,13 @@ BEGIN
                     WHEN u.state = 'intent' AND u.nonce = w.nonce
                          THEN CASE WHEN q.id = ANY (v_mine) THEN 'fresh' ELSE 'busy' END
                     WHEN u.id IS NOT NULL THEN 'exists'
-                    ELSE 'busy' END,
+                    WHEN q.id <> ALL (v_mine) THEN 'busy'
+                    WHEN v_paused THEN 'paused'
+                    ELSE 'over' END,
                u.id, u.state, u.provider, u.account, u.model, u.estimate_cents, u.cost_cents,
                u.ref, u.result, u.fingerprint,
-               extract(epoch FROM clock_timestamp() - u.intended_at)::double precision, u.intended_at
+               extract(epoch FROM clock_timestamp() - u.intended_at)::double precision, u.intended_at,
+               v_wait
           FROM want w
           LEFT JOIN rowmill.queue q ON q.id = w.queue_id AND q.token = w.token
           LEFT JOIN rowmill.sources s ON s.id = q.source
@@ -91,33 +164,55 @@ END $$;
 -- at a provider is a fact, whoever holds the job now. Returns the submissions that took the change;
 -- one that had already ended keeps its end.
 CREATE OR REPLACE FUNCTION rowmill.journal(p_entries jsonb)
-RETURNS TABLE (id bigint) LANGUAGE sql SET enable_seqscan = off SET jit = off
+RETURNS TABLE (id bigint) LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
     SET enable_hashjoin = off SET enable_mergejoin = off AS $$
-    UPDATE rowmill.submissions u
-       SET state = e.state,
-           ref = coalesce(e.ref, u.ref),
-           external_id = coalesce(e.external_id, u.external_id),
-           result = coalesce(e.result, u.result),
-           error = coalesce(e.error, u.error),
-           cost_cents = coalesce(e.cost_cents, u.cost_cents),
-           accepted_at = CASE WHEN e.state IN ('accepted', 'finished')
-                              THEN coalesce(u.accepted_at, clock_timestamp()) ELSE u.accepted_at END,
-           ended_at = CASE WHEN e.state IN ('finished', 'failed', 'cancelled', 'written_off')
-                           THEN clock_timestamp() END
-      FROM jsonb_to_recordset(p_entries) AS e (
-           id bigint, state rowmill.submission_state, ref jsonb, external_id text, result jsonb,
-           error text, cost_cents numeric)
-     WHERE u.id = e.id
-       AND u.id = ANY (ARRAY(SELECT (i ->> 'id')::bigint FROM jsonb_array_elements(p_entries) i))
-       AND (e.state, u.state) IN (
-           ('accepted', 'intent'), ('accepted', 'unknown'),
-           ('unknown', 'intent'), ('unknown', 'unknown'),
-           ('finished', 'intent'), ('finished', 'accepted'), ('finished', 'unknown'),
-           ('failed', 'intent'), ('failed', 'accepted'), ('failed', 'unknown'),
-           ('cancelled', 'intent'), ('cancelled', 'accepted'), ('cancelled', 'unknown'),
-           ('written_off', 'intent'), ('written_off', 'unknown'))
-    RETURNING u.id
-$$;
+#variable_conflict use_column
+DECLARE
+    v_taken   bigint[];
+    v_budgets boolean := EXISTS (SELECT FROM rowmill.budgets)
+                     AND EXISTS (SELECT FROM jsonb_array_elements(p_entries) i
+                                  WHERE i ->> 'state' IN ('finished', 'failed', 'cancelled', 'written_off'));
+BEGIN
+    IF v_budgets THEN    -- first, as intend() does: everybody locks budgets, then submissions
+        PERFORM rowmill.open_budgets();
+    END IF;
+    WITH taken AS (
+        UPDATE rowmill.submissions u
+           SET state = e.state,
+               ref = coalesce(e.ref, u.ref),
+               external_id = coalesce(e.external_id, u.external_id),
+               result = coalesce(e.result, u.result),
+               error = coalesce(e.error, u.error),
+               cost_cents = coalesce(e.cost_cents, u.cost_cents),
+               accepted_at = CASE WHEN e.state IN ('accepted', 'finished')
+                                  THEN coalesce(u.accepted_at, clock_timestamp()) ELSE u.accepted_at END,
+               ended_at = CASE WHEN e.state IN ('finished', 'failed', 'cancelled', 'written_off')
+                               THEN clock_timestamp() END
+          FROM jsonb_to_recordset(p_entries) AS e (
+               id bigint, state rowmill.submission_state, ref jsonb, external_id text, result jsonb,
+               error text, cost_cents numeric)
+         WHERE u.id = e.id
+           AND u.id = ANY (ARRAY(SELECT (i ->> 'id')::bigint FROM jsonb_array_elements(p_entries) i))
+           AND (e.state, u.state) IN (
+               ('accepted', 'intent'), ('accepted', 'unknown'),
+               ('unknown', 'intent'), ('unknown', 'unknown'),
+               ('finished', 'intent'), ('finished', 'accepted'), ('finished', 'unknown'),
+               ('failed', 'intent'), ('failed', 'accepted'), ('failed', 'unknown'),
+               ('cancelled', 'intent'), ('cancelled', 'accepted'), ('cancelled', 'unknown'),
+               ('written_off', 'intent'), ('written_off', 'unknown'))
+        RETURNING u.id)
+    SELECT array_agg(taken.id) INTO v_taken FROM taken;
+
+    IF v_budgets THEN
+        -- What was reserved becomes what it cost; where that isn't known, the estimate stays.
+        UPDATE rowmill.budgets b
+           SET used_cents = b.used_cents + coalesce((
+               SELECT sum(u.cost_cents - u.estimate_cents) FROM rowmill.submissions u
+                WHERE u.id = ANY (v_taken) AND u.ended_at IS NOT NULL
+                  AND b.lane IN ('*', u.lane) AND u.intended_at >= b.window_start), 0);
+    END IF;
+    RETURN QUERY SELECT unnest(v_taken);
+END $$;
 
 -- Banker's rounding, for the money columns of platforms.
 CREATE OR REPLACE FUNCTION rowmill.round_half_even(p_value numeric, p_scale integer)

@@ -74,6 +74,26 @@ async def with_photomemory(new_database: NewDatabase) -> str:
 # --------------------------------------------------------------------------- setting up
 
 
+async def test_budgets(rowmill: Rowmill, photomemory: str, connect: Connect) -> None:
+    await add_videos(await connect(photomemory))
+    assert (await rowmill(photomemory, "budget", "set", "nowhere", "--day", "5")).code == 1
+    for wrong in (["--day", "5"], ["replicate"], ["replicate", "--all", "--day", "5"]):
+        assert (await rowmill(photomemory, "budget", "set", *wrong)).code == 2
+    assert (await rowmill(photomemory, "budget", "set", "--all", "--day", "-1")).code == 2
+    said = await rowmill(photomemory, "budget", "set", "replicate", "--day", "5", "--month", "99.5")
+    assert (
+        said.out
+        == "lane replicate: at most 5 cents a day\nlane replicate: at most 99.5 cents a month\n"
+    )
+    (day, month) = (await rowmill(photomemory, "budget", "show", "--json")).json["budgets"]
+    assert (day["period"], day["limit_cents"], day["used_cents"]) == ("day", "5", "0")
+    assert (month["period"], month["limit_cents"]) == ("month", "99.5")
+    assert "99.5 ¢" in (await rowmill(photomemory, "budget", "show")).out
+    assert (await rowmill(photomemory, "budget", "unset", "replicate")).code == 0
+    assert (await rowmill(photomemory, "budget", "unset", "replicate")).code == 1
+    assert "No budgets" in (await rowmill(photomemory, "budget", "show")).out
+
+
 async def test_the_version(rowmill: Rowmill) -> None:
     said, long = await rowmill(None, "--version"), await rowmill(None, "version", "--json")
     assert (said.code, said.out) == (0, f"rowmill {long.json['version']}\n")

@@ -210,12 +210,12 @@ async def test_facts_need_no_claim(
     await hand.cancel(works)
     await journals[0].failed(paid[0].id, failure("no"), cost_cents=Decimal(2))
     await journals[1].cancelled(paid[1].id, cost_cents=Decimal(3))
-    await journals[2].written_off(paid[2].id, "never sent")
+    await journals[2].written_off(paid[2].id, "never sent", unpaid=True)
     rows = [(r["state"], r["cost_cents"], r["error"]) for r in await ledger_rows(connection)]
     assert rows == [
         ("failed", Decimal(2), "no"),
         ("cancelled", Decimal(3), None),
-        ("written_off", None, "never sent"),
+        ("written_off", Decimal(0), "never sent"),
     ]
     assert [j.spent for j in journals] == [Decimal(2), Decimal(3), Decimal(0)]
 

@@ -291,9 +291,10 @@ class Ledger:
     async def cancelled(self, submission: int, *, cost_cents: Decimal) -> None:
         await self._move(submission, State.CANCELLED, cost_cents=cost_cents)
 
-    async def written_off(self, submission: int, reason: str) -> None:
+    async def written_off(self, submission: int, reason: str, *, unpaid: bool) -> None:
         self.reasons.append(reason)
-        await self._move(submission, State.WRITTEN_OFF)
+        cost = {"cost_cents": Decimal(0)} if unpaid else {}
+        await self._move(submission, State.WRITTEN_OFF, **cost)
 
     async def known(self, provider: str, account: str, external_ids: Sequence[str]) -> set[str]:
         return {name for name in external_ids if (provider, account, name) in self.ids}

@@ -35,6 +35,25 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) ->
     return table
 
 
+def print_budgets(budgets: Sequence[Row]) -> None:
+    columns = ("lane", "per", " limit", " used", " jobs waiting", "renewed")
+    rows = [
+        (
+            "everything" if b["lane"] == "*" else b["lane"],
+            b["period"],
+            f"{b['limit_cents']} ¢",
+            f"{b['used_cents']} ¢",
+            str(b["waiting"]),
+            b["renewed_at"][:16],
+        )
+        for b in budgets
+    ]
+    console = _console()
+    console.print(
+        _table("Budgets", columns, rows) if rows else "No budgets: spending isn't limited."
+    )
+
+
 # --------------------------------------------------------------------------- status
 
 LANE_COLUMNS = (

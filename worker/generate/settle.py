@@ -76,8 +76,8 @@ BEGIN
     IF 'cancel' = ANY (v_verbs) THEN
         {_update(target, "cancel", source.status.cancelled or source.status.failed, "cancel")}
     END IF;
-    IF v_verbs && ARRAY['yield', 'release'] THEN
-        {_update(target, ("yield", "release"), source.status.ready[0], None, attempts_back=True)}
+    IF v_verbs && ARRAY['yield', 'wait', 'release'] THEN
+        {_update(target, ("yield", "wait", "release"), source.status.ready[0], None, attempts_back=True)}
     END IF;
     IF v_verbs && ARRAY['retry', 'fail'] THEN
         INSERT INTO rowmill.failures (source, row_key, lane, run, try, final, kind, code, provider, message, worker)
@@ -102,11 +102,11 @@ BEGIN
     END IF;
     DELETE FROM rowmill.queue q WHERE q.id = ANY (ARRAY(
            SELECT r.queue_id FROM unnest(v_results) r WHERE r.verb IN ('succeed', 'fail', 'cancel')));
-    IF v_verbs && ARRAY['retry', 'yield', 'release', 'hold'] THEN
+    IF v_verbs && ARRAY['retry', 'yield', 'wait', 'release', 'hold'] THEN
         UPDATE rowmill.queue q
            SET state = (CASE r.verb WHEN 'hold' THEN 'held' WHEN 'release' THEN 'ready'
                                     ELSE 'scheduled' END)::rowmill.queue_state,
-               ready_at = CASE WHEN r.verb IN ('retry', 'yield')
+               ready_at = CASE WHEN r.verb IN ('retry', 'yield', 'wait')
                                THEN v_now + make_interval(secs => coalesce(r.delay, 0)) ELSE q.ready_at END,
                tries = least(q.tries + (r.verb = 'retry')::integer, 32767),
                yields = least(q.yields + (r.verb = 'yield')::integer, 32767),
@@ -115,7 +115,7 @@ BEGIN
                token = NULL, worker = NULL, claimed_at = NULL, note = r.error
           FROM unnest(v_results) r
          WHERE q.id = ANY (v_mine) AND q.id = r.queue_id
-           AND r.verb IN ('retry', 'yield', 'release', 'hold');
+           AND r.verb IN ('retry', 'yield', 'wait', 'release', 'hold');
     END IF;{embed(target, "follow")}
 
     RETURN QUERY SELECT m, 'settled' FROM unnest(v_mine) m;
