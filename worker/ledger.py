@@ -287,6 +287,7 @@ def submission_of(row: Mapping[str, Any], *, fresh: bool) -> Submission:
         model=row["model"],
         estimate_cents=row["estimate_cents"],
         cost_cents=row["cost_cents"],
+        external_id=row["external_id"],
         fingerprint=row["fingerprint"],
         ref=row["ref"],
         result=row["result"],

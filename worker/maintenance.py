@@ -5,7 +5,8 @@ limits       the platform's own settings become gates
 sources      newly attached tables, kinds that became possible
 partitions   made ahead of time
 sweep        ready rows that missed their trigger
-orphans      accepted paid tasks whose job is over: what they cost is learnt and recorded
+orphans      accepted paid tasks whose job is over: what they cost is learnt and recorded, and
+             what succeeds after its job had failed is delivered all the same
 clean_up     old statistics and workers
 """
 
@@ -124,10 +125,15 @@ class Maintenance:
     async def _finish(self, row: Mapping[str, Any]) -> None:
         journal = ClaimJournal(self._ledger, queue_id=0, token=0, worker=self._worker())
         submission = submission_of(row, fresh=False)
-        if await self._unwanted(row["source"], row["row_key"]):
+        source, key = row["source"], row["row_key"]
+        if await self._unwanted(source, key):
             await self._runner.abandon(journal, submission)
-        else:
-            await self._runner.settle_orphan(journal, submission)
+            return
+        ended = await self._runner.settle_orphan(journal, submission)
+        if not ended or await self._unwanted(source, key):
+            return
+        if await upkeep.deliver_late(self._store, source, submission.id):
+            log.info("late.success", source=source, key=key)
 
     async def _unwanted(self, name: str, key: str) -> bool:
         """Cancelled or deleted: the provider need not go on. A failed row's task may succeed."""

@@ -60,6 +60,8 @@ class Submission:
     ref: Mapping[str, Any] | None
     """What the adapter needs to find its task again; opaque to everyone else."""
     result: Mapping[str, Any] | None
+    external_id: str | None
+    """Set without a `ref` where a person told us what the provider calls it."""
     fingerprint: str | None
     """Of the request it stands for; see `Request.fingerprint`."""
     age_seconds: float

@@ -12,7 +12,7 @@ import structlog
 
 from jobs.contract import CallResult, Failure, FailureKind
 from jobs.providers import results
-from jobs.providers.adapter import State
+from jobs.providers.adapter import Ref, State
 from jobs.providers.errors import ProviderError
 from jobs.providers.journal import Journal, Submission
 from jobs.providers.journal import State as Step
@@ -35,9 +35,10 @@ class Orphans:
     async def abandon(self, journal: Journal, submission: Submission) -> bool:
         """Whether it is settled now."""
         provider = self._provider(submission)
-        if provider is None or submission.ref is None:
+        ref = ref_of(provider, submission) if provider else None
+        if provider is None or ref is None:
             return False
-        request = provider.adapter.cancel(submission.ref, provider.account)
+        request = provider.adapter.cancel(ref, provider.account)
         if request is not None:
             try:
                 await self._wire.ask(provider, request, "cancel")
@@ -52,10 +53,11 @@ class Orphans:
     async def settle(self, journal: Journal, submission: Submission) -> bool:
         """Whether it has ended. Without a reference there is nothing to look at."""
         provider = self._provider(submission)
-        if provider is None or submission.ref is None:
+        ref = ref_of(provider, submission) if provider else None
+        if provider is None or ref is None:
             return False
         try:
-            state = await self._wire.poll(provider, submission.ref)
+            state = await self._wire.poll(provider, ref)
         except ProviderError as error:
             if error.failure.kind is not FailureKind.GONE:
                 log.info("poll failed", provider=provider.name, error=str(error))
@@ -100,3 +102,10 @@ class Orphans:
             return provider.adapter.cost(submission.model, state, self._prices, None)
         except ProviderError:  # its price has left the table since
             return submission.estimate_cents
+
+
+def ref_of(provider: Provider, submission: Submission) -> Ref | None:
+    """By which the provider can be asked about it; also where only a person knew its name."""
+    if submission.ref is None and submission.external_id is not None:
+        return provider.adapter.ref(submission.external_id, submission.model)
+    return submission.ref

@@ -35,7 +35,7 @@ from jobs.providers.ending import Call, Ending, through
 from jobs.providers.errors import HeldForPerson, ProviderError, invalid
 from jobs.providers.journal import Journal, LostClaim, Submission
 from jobs.providers.journal import State as Step
-from jobs.providers.orphans import Orphans
+from jobs.providers.orphans import Orphans, ref_of
 from jobs.providers.prices import PriceTable, load_prices
 from jobs.providers.reconcile import search, unsettled
 from jobs.providers.registry import Provider
@@ -176,9 +176,15 @@ class Runner:
         if finished and results.is_kept(value):
             return results.from_json(value)
         call = replace(call, provider=self._holder(call, submission), model=submission.model)
-        if submission.ref is not None:
+        ref = ref_of(call.provider, submission)
+        if ref is not None:
             call = replace(call, journaled=finished)
-            return await self._follow(call, submission.id, State("unknown", ref=submission.ref))
+            return await self._follow(call, submission.id, State("unknown", ref=ref))
+        if submission.state is Step.ACCEPTED:
+            raise HeldForPerson(
+                f"{submission.external_id!r} can't be asked for at {call.provider.name}: "
+                f"`rowmill resolve {call.job.key}` in another way"
+            )
         return await self._settle(call, submission)
 
     def _holder(self, call: Call, submission: Submission) -> Provider:
@@ -223,8 +229,7 @@ class Runner:
         raise HeldForPerson(
             f"submission {submission.id} (about {submission.estimate_cents:f} cents) may or may "
             f"not have been accepted by {call.provider.name}, and {why}: look there, then "
-            f"`rowmill cancel {call.job.key}`, or resolve the submission and "
-            f"`rowmill retry {call.job.key}`"
+            f"`rowmill resolve {call.job.key}` with --external-id, --resubmit or --fail"
         )
 
     def _mute(self, call: Call, submission: Submission) -> str | None:

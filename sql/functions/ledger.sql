@@ -80,8 +80,8 @@ END $$;
 CREATE OR REPLACE FUNCTION rowmill.intend(p_intents jsonb)
 RETURNS TABLE (n integer, verdict text, id bigint, state rowmill.submission_state, provider text,
                account text, model text, estimate_cents numeric, cost_cents numeric, ref jsonb,
-               result jsonb, fingerprint text, age_seconds double precision, intended_at timestamptz,
-               wait_seconds double precision)
+               result jsonb, external_id text, fingerprint text, age_seconds double precision,
+               intended_at timestamptz, wait_seconds double precision)
 LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
     SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
@@ -143,7 +143,7 @@ BEGIN
                     WHEN v_paused THEN 'paused'
                     ELSE 'over' END,
                u.id, u.state, u.provider, u.account, u.model, u.estimate_cents, u.cost_cents,
-               u.ref, u.result, u.fingerprint,
+               u.ref, u.result, u.external_id, u.fingerprint,
                extract(epoch FROM clock_timestamp() - u.intended_at)::double precision, u.intended_at,
                v_wait
           FROM want w
@@ -212,6 +212,59 @@ BEGIN
                   AND b.lane IN ('*', u.lane) AND u.intended_at >= b.window_start), 0);
     END IF;
     RETURN QUERY SELECT unnest(v_taken);
+END $$;
+
+-- A person knows what became of a call whose fate no program could find out:
+--   accepted   the provider has it, under this id: the job goes on from there
+--   resubmit   the provider doesn't have it, or may be paid twice: the job sends it again
+--   fail       the job is given up
+-- Of a job that is over only the ledger changes. Returns what that meant for the job: released,
+-- hastened, failed, recorded; or why nothing was done: none, several, running, taken.
+CREATE OR REPLACE FUNCTION rowmill.resolve(
+    p_source text, p_key text, p_step text, p_how text, p_external_id text, p_who text)
+RETURNS text LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+    v_ids     bigint[];
+    v_state   rowmill.queue_state;
+    v_verdict text;
+BEGIN
+    SELECT q.state INTO v_state FROM rowmill.queue q JOIN rowmill.sources s ON s.id = q.source
+     WHERE s.name = p_source AND q.row_key = p_key;
+    IF v_state = 'claimed' THEN
+        RETURN 'running';
+    END IF;
+    v_ids := ARRAY(SELECT u.id FROM rowmill.submissions u
+                    WHERE u.source = p_source AND u.row_key = p_key AND coalesce(u.step = p_step, true)
+                      AND (u.state IN ('intent', 'unknown') OR (u.state = 'accepted' AND u.ref IS NULL))
+                      FOR UPDATE);
+    IF cardinality(v_ids) <> 1 THEN
+        RETURN CASE cardinality(v_ids) WHEN 0 THEN 'none' ELSE 'several' END;
+    END IF;
+    IF p_how = 'accepted' AND EXISTS (
+        SELECT FROM rowmill.submissions o JOIN rowmill.submissions u USING (provider, account)
+         WHERE u.id = v_ids[1] AND o.id <> u.id AND o.external_id = p_external_id) THEN
+        RETURN 'taken';
+    END IF;
+    UPDATE rowmill.submissions u
+       SET state = (CASE p_how WHEN 'accepted' THEN 'accepted' ELSE 'written_off' END)::rowmill.submission_state,
+           external_id = CASE p_how WHEN 'accepted' THEN p_external_id END,
+           accepted_at = CASE p_how WHEN 'accepted' THEN clock_timestamp() END,
+           ended_at = CASE p_how WHEN 'accepted' THEN NULL ELSE clock_timestamp() END,
+           error = CASE p_how WHEN 'accepted' THEN u.error ELSE p_how || ', said ' || p_who END
+     WHERE u.id = v_ids[1];
+    IF v_state IS NULL THEN
+        v_verdict := 'recorded';
+    ELSIF p_how = 'fail' THEN
+        EXECUTE format('SELECT rowmill.fail_%s($1, $2)', p_source) INTO v_verdict
+          USING p_key, 'nobody knows what became of its paid call; given up by ' || p_who;
+    ELSE
+        EXECUTE format('SELECT rowmill.retry_%s($1)', p_source) INTO v_verdict USING p_key;
+    END IF;
+    INSERT INTO rowmill.actions (who, action, subject, detail)
+    VALUES (p_who, 'resolve', p_source || '/' || p_key,
+            jsonb_build_object('how', p_how, 'external_id', p_external_id, 'submission', v_ids[1],
+                               'verdict', v_verdict));
+    RETURN v_verdict;
 END $$;
 
 -- Banker's rounding, for the money columns of platforms.

@@ -335,7 +335,7 @@ async def test_dear_text_is_held_for_a_person(bench: Bench, fault: str) -> None:
     bench.rebuild(timeout=0.3 if fault == "hang-after" else TIMEOUT)
     bench.vendor.posts.append(fault)
     for _ in range(3):
-        with pytest.raises(HeldForPerson, match=r"rowmill cancel row-1.*rowmill retry row-1"):
+        with pytest.raises(HeldForPerson, match=r"rowmill resolve row-1.*--external-id"):
             await bench.call(DEAR)
         bench.ledger.age = LATER
     assert (bench.vendor.sent, bench.ledger.states) == (1, ["unknown"])

@@ -255,6 +255,7 @@ class Ledger:
             cost_cents=None,
             ref=None,
             result=None,
+            external_id=None,
             fingerprint=fingerprint or None,
             age_seconds=0.0,
             intended_at=datetime.now(UTC),

@@ -28,7 +28,8 @@ def pause(
     """
     Stop claiming from a lane, a table, one lane of one table, or everything.
 
-    Jobs that already run are finished; new ones wait, in order, until `rowmill resume`.
+    Jobs that already run are finished; new ones wait, in order, until `rowmill resume`. With --all
+    running jobs make no new paid calls either.
 
     rowmill pause replicate --reason "credits used up"
 

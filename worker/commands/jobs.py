@@ -1,4 +1,4 @@
-"""rowmill job show, retry and cancel."""
+"""rowmill job show, retry, cancel and resolve."""
 # ruff: noqa: PLC0415 - a command pays only for what it uses
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ DONE = {
     "released": "goes on: it is ready again",
     "hastened": "was waiting already; it is ready now",
     "cancelled": "is cancelled",
+    "failed": "has failed",
+    "recorded": "is over; the ledger knows now",
 }
 
 
@@ -84,6 +86,47 @@ def cancel(job_id: Id, as_json: AsJson = False) -> None:
     _answer(*with_store(work), as_json=as_json, wanted=("cancelled",))
 
 
+def resolve(  # noqa: PLR0917 - typer gives them by name
+    job_id: Id,
+    external_id: Annotated[
+        str | None, typer.Option(metavar="X", help="The provider has it, as X: go on from there.")
+    ] = None,
+    resubmit: Annotated[
+        bool, typer.Option("--resubmit", help="Send it again, paid twice or not.")
+    ] = False,
+    fail: Annotated[bool, typer.Option("--fail", help="Give the job up.")] = False,
+    step: Annotated[
+        str | None, typer.Option(help="Which call, where several of the job are open.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """
+    Say what became of a paid call that nobody could find out about.
+
+    Look at the provider's dashboard first: `rowmill job show ID` tells when the request was sent
+    and what it was for.
+
+    rowmill resolve 9e0f06a0-22a3-4071-9831-b02b6524d6af --external-id k3mjsd8zy1rmc0cs8gvs
+
+    rowmill resolve 9e0f06a0-22a3-4071-9831-b02b6524d6af --resubmit
+    """
+    from worker.store import operators
+
+    if (external_id is not None) + resubmit + fail != 1:
+        raise typer.BadParameter("say one of --external-id X, --resubmit and --fail")
+    how = "accepted" if external_id is not None else "resubmit" if resubmit else "fail"
+
+    async def work(store: Store) -> tuple[Found, str]:
+        job = await operators.find_one(store, job_id)
+        verdict = await operators.resolve(
+            store, job, how=how, who=who(), step=step, external_id=external_id
+        )
+        return job, verdict
+
+    job, verdict = with_store(work)
+    _answer(job, verdict, as_json=as_json, wanted=("released", "hastened", "failed", "recorded"))
+
+
 def _answer(job: Found, verdict: str, *, as_json: bool, wanted: tuple[str, ...]) -> None:
     done = verdict in wanted
     if as_json:
@@ -95,9 +138,14 @@ def _answer(job: Found, verdict: str, *, as_json: bool, wanted: tuple[str, ...])
     raise typer.Exit(OK if done else NOT_DONE)
 
 
+WHY_NOT = {
+    "missing": "its row is gone",
+    "running": "it is running; `rowmill cancel` first, to start it over",
+    "none": "none of its calls is in doubt",
+    "several": "several of its calls are in doubt: name one with --step; see `rowmill job show`",
+    "taken": "another job's call has that id at the provider",
+}
+
+
 def _why_not(verdict: str) -> str:
-    if verdict == "missing":
-        return "its row is gone"
-    if verdict == "running":
-        return "it is running; `rowmill cancel` first, to start it over"
-    return f"its status is {verdict}"
+    return WHY_NOT.get(verdict, f"its status is {verdict}")

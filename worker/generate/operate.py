@@ -1,4 +1,4 @@
-"""rowmill.progress_, sweep_, retry_ and cancel_<source>(): what happens beside the hot path."""
+"""rowmill.progress_, sweep_, retry_, cancel_ and fail_<source>(): what happens beside the hot path."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from worker.generate.words import (
 
 
 def operate_functions(target: Target) -> list[str]:
-    return [_progress(target), _sweep(target), _retry(target), _cancel(target)]
+    return [_progress(target), _sweep(target), _retry(target), _cancel(target), _fail(target)]
 
 
 def _progress(target: Target) -> str:
@@ -156,4 +156,28 @@ BEGIN
     UPDATE {target.table} t SET {ident(status.column)} = {status_value(target, word)}
      WHERE t.{key} = p_key::{key_type};
     RETURN 'cancelled';
+END $rowmill$"""
+
+
+def _fail(target: Target) -> str:
+    """An operator's word that a job has failed goes the way of a worker's: claimed, then settled."""
+    source = target.source
+    return f"""CREATE OR REPLACE FUNCTION rowmill.fail_{source.name}(p_key text, p_error text) RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off AS $rowmill$
+DECLARE
+    q         rowmill.queue;
+    v_verdict text;
+BEGIN
+    PERFORM FROM {target.table} t WHERE t.{ident(source.key)} = p_key::{target.key_type} FOR NO KEY UPDATE;
+    SELECT * INTO q FROM rowmill.queue o
+     WHERE o.source = {target.id} AND o.row_key = p_key AND o.state <> 'claimed' FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN 'running';
+    END IF;
+    UPDATE rowmill.queue o SET state = 'claimed', token = -q.id, worker = 0, claimed_at = clock_timestamp()
+     WHERE o.id = q.id;
+    SELECT s.verdict INTO v_verdict FROM rowmill.settle_{source.name}(jsonb_build_array(jsonb_build_object(
+        'queue_id', q.id, 'token', -q.id, 'key', p_key, 'lane', q.lane, 'kind', '', 'run', q.run, 'verb', 'fail',
+        'try', q.tries + 1, 'error', p_error, 'error_kind', 'unknown', 'error_code', 'resolved'))) s;
+    RETURN CASE v_verdict WHEN 'settled' THEN 'failed' ELSE v_verdict END;
 END $rowmill$"""

@@ -130,8 +130,8 @@ def _unresolved(unresolved: list[Row]) -> list[Row]:
             row["job"],
             f"step {row['step']!r} may have been paid at {row['provider']} "
             f"(about {row['estimate_cents']} cents, {row['intended_at']}), and nobody knows: "
-            "look there, or retry the job, which takes the same call up again",
-            *_commands(row["job"], "show", "retry"),
+            "look there, then resolve it; or retry the job, which takes the same call up again",
+            *_commands(row["job"], "show", "resolve", "retry"),
         )
         for row in unresolved
     ]

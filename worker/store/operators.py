@@ -260,6 +260,24 @@ async def cancel(store: Store, source: str, key: str, who: str) -> str:
     return await _act(store, "cancel", source, key, who)
 
 
+async def resolve(
+    store: Store,
+    job: Found,
+    *,
+    how: str,
+    who: str,
+    step: str | None = None,
+    external_id: str | None = None,
+) -> str:
+    """Say what became of a call nobody could find out about; see rowmill.resolve()."""
+    return str(
+        await store.value(
+            "SELECT rowmill.resolve($1, $2, $3, $4, $5, $6)",
+            *(job.source, job.key, step, how, external_id, who),
+        )
+    )
+
+
 async def _act(store: Store, action: str, source: str, key: str, who: str) -> str:
     name = await _known_source(store, source)
     (info,) = [s for s in await store.sources() if s.name == name]

@@ -23,7 +23,7 @@ SELECT format_type(atttypid, NULL) FROM pg_attribute
 
 _OPEN = """
 SELECT u.id, u.state, u.provider, u.account, u.model, u.estimate_cents, u.cost_cents, u.ref,
-       u.result, u.fingerprint, extract(epoch FROM clock_timestamp() - u.intended_at)::double precision AS age_seconds,
+       u.result, u.external_id, u.fingerprint, extract(epoch FROM clock_timestamp() - u.intended_at)::double precision AS age_seconds,
        u.intended_at, u.source, u.row_key, u.run, u.step
   FROM rowmill.submissions u
  WHERE u.state = 'accepted'
@@ -32,6 +32,31 @@ SELECT u.id, u.state, u.provider, u.account, u.model, u.estimate_cents, u.cost_c
    AND u.accepted_at < clock_timestamp() - make_interval(secs => $1)
  ORDER BY u.accepted_at LIMIT $2
 """
+
+
+_DELIVER = """
+WITH late AS MATERIALIZED (
+    SELECT u.row_key FROM rowmill.submissions u
+     WHERE u.id = $1 AND u.state = 'finished' AND u.delivered_at IS NULL
+       AND u.run = (SELECT max(n.run) FROM rowmill.submissions n
+                     WHERE n.source = u.source AND n.row_key = u.row_key)
+), done AS MATERIALIZED (
+    SELECT l.row_key, rowmill.retry_{name}(l.row_key) AS verdict FROM late l
+)
+INSERT INTO rowmill.actions (who, action, subject, detail)
+SELECT 'rowmill', 'deliver', '{name}/' || d.row_key,
+       jsonb_build_object('submission', $1::bigint, 'verdict', d.verdict)
+  FROM done d WHERE d.verdict = 'requeued'
+RETURNING id
+"""
+
+
+async def deliver_late(store: Store, source: str, submission: int) -> bool:
+    """Let a failed row whose paid call succeeded after all run once more, to take its result.
+
+    A row that someone re-enqueued, finished or deleted meanwhile keeps their change.
+    """
+    return await store.value(_DELIVER.format(name=source), submission) is not None
 
 
 async def apply_limits(store: Store, platform: Platform) -> None:

@@ -68,6 +68,9 @@ class OpenAI:
         headers = {"Authorization": f"Bearer {account.api_key}", **account.headers}
         return Request("POST", f"{account.base_url}/{path}", headers, body)
 
+    def ref(self, _external_id: str, _model: str) -> Ref | None:
+        return None
+
     def poll(self, _ref: Ref, _account: Account) -> Request | None:
         return None
 

@@ -100,6 +100,9 @@ class Replicate:
             return self._request("POST", "/predictions", account, {"version": name, **body})
         return self._request("POST", f"/models/{quote(name)}/predictions", account, body)
 
+    def ref(self, external_id: str, _model: str) -> Ref | None:
+        return {"id": external_id} if REF_ID.fullmatch(external_id) else None
+
     def poll(self, ref: Ref, account: Account) -> Request | None:
         return self._request("GET", f"/predictions/{ref['id']}", account)
 

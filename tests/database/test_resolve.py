@@ -1,0 +1,134 @@
+"""A person says what became of a paid call that no program could find out about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from jobs.providers.journal import State, Submission
+from tests.database.journaling import at_work, intend, journal_of, ledger_rows
+from tests.database.support import Connect, Hand, OpenStore, Work, failure
+from worker.ledger import ClaimJournal
+from worker.store import Store, operators, upkeep
+from worker.store.operators import Found
+
+
+@dataclass
+class Doubt:
+    """A job that is held because of one call."""
+
+    connection: Any
+    store: Store
+    hand: Hand
+    work: Work
+    journal: ClaimJournal
+    submission: Submission
+
+    async def resolve(self, how: str, **given: Any) -> str:
+        job = Found("generation_jobs", self.work.key)
+        return await operators.resolve(self.store, job, how=how, who="tests", **given)
+
+    async def row(self) -> tuple[Any, ...]:
+        columns = "SELECT status::text, error_message, failed_at IS NOT NULL FROM generation_jobs"
+        return tuple(await self.connection.fetchrow(columns))
+
+
+@pytest.fixture
+async def doubt(photomemory: str, connect: Connect, open_store: OpenStore) -> Doubt:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    hand, (work,) = await at_work(connection, store)
+    journal = journal_of(store, work, hand)
+    submission = await intend(journal)
+    await journal.unknown(submission.id, failure("cut off"))
+    await hand.hold([work])
+    return Doubt(connection, store, hand, work, journal, submission)
+
+
+async def test_the_provider_has_it(doubt: Doubt) -> None:
+    assert await doubt.resolve("accepted", external_id="task-7") == "released"
+    (work,) = await doubt.hand.take()
+    again = await intend(journal_of(doubt.store, work, doubt.hand))
+    assert (again.id, again.fresh, again.state) == (doubt.submission.id, False, State.ACCEPTED)
+    assert (again.external_id, again.ref) == ("task-7", None)
+    act = await doubt.connection.fetchrow("SELECT who, action, subject FROM rowmill.actions")
+    assert tuple(act) == ("tests", "resolve", f"generation_jobs/{work.key}")
+
+
+async def test_it_is_sent_again(doubt: Doubt) -> None:
+    assert await doubt.resolve("resubmit") == "released"
+    (work,) = await doubt.hand.take()
+    assert (await intend(journal_of(doubt.store, work, doubt.hand))).fresh
+    first, second = await ledger_rows(doubt.connection)
+    assert (first["state"], second["state"]) == ("written_off", "intent")
+    assert first["error"] == "resubmit, said tests"
+
+
+async def test_the_job_is_given_up(doubt: Doubt) -> None:
+    assert await doubt.resolve("fail") == "failed"
+    status, message, failed = await doubt.row()
+    assert (status, failed) == ("failed", True)
+    assert "given up by tests" in message
+    assert await doubt.connection.fetchval("SELECT count(*) FROM rowmill.queue") == 0
+    assert [row["state"] for row in await ledger_rows(doubt.connection)] == ["written_off"]
+
+
+async def test_what_cannot_be_resolved(doubt: Doubt) -> None:
+    assert await doubt.resolve("resubmit", step="other") == "none"
+    await doubt.connection.execute(
+        "INSERT INTO rowmill.submissions (source, row_key, run, step, lane, worker, provider,"
+        " account, model, state, external_id, estimate_cents) SELECT source, 'x', 1, step, lane,"
+        " worker, provider, account, model, 'accepted', 'task-7', 1 FROM rowmill.submissions"
+    )
+    assert await doubt.resolve("accepted", external_id="task-7") == "taken"
+    await operators.retry(doubt.store, "generation_jobs", doubt.work.key, "tests")
+    (work,) = await doubt.hand.take()
+    assert await doubt.resolve("resubmit") == "running"
+    second = await intend(journal_of(doubt.store, work, doubt.hand), "second")
+    await doubt.journal.unknown(second.id, failure("cut off"))
+    await doubt.hand.hold([work])
+    assert await doubt.resolve("resubmit") == "several"
+    assert await doubt.resolve("resubmit", step="second") == "released"
+
+
+async def test_an_id_nobody_can_ask_for_may_be_corrected(doubt: Doubt) -> None:
+    assert await doubt.resolve("accepted", external_id="misspelt") == "released"
+    assert await doubt.resolve("accepted", external_id="task-7") == "hastened"
+    assert [row["external_id"] for row in await ledger_rows(doubt.connection)] == ["task-7"]
+
+
+async def test_of_a_job_that_is_over_only_the_ledger_changes(doubt: Doubt) -> None:
+    await doubt.connection.execute("UPDATE generation_jobs SET status = 'cancelled'")
+    assert await doubt.resolve("fail") == "recorded"
+    assert (await doubt.row())[0] == "cancelled"
+    assert [row["state"] for row in await ledger_rows(doubt.connection)] == ["written_off"]
+
+
+# --------------------------------------------------------------------------- late successes
+
+
+async def test_a_late_success_is_delivered(doubt: Doubt) -> None:
+    await doubt.connection.execute("UPDATE rowmill.submissions SET state = 'accepted'")
+    await operators.retry(doubt.store, "generation_jobs", doubt.work.key, "tests")
+    await doubt.hand.fail(await doubt.hand.take())
+    assert not await upkeep.deliver_late(doubt.store, "generation_jobs", doubt.submission.id)
+    await doubt.journal.finished(doubt.submission.id, result={}, cost_cents=Decimal(3))
+    assert await upkeep.deliver_late(doubt.store, "generation_jobs", doubt.submission.id)
+    assert (await doubt.row())[:2] == ("queued", None)
+    (work,) = await doubt.hand.take()
+    again = await intend(journal_of(doubt.store, work, doubt.hand))
+    assert (again.id, again.state) == (doubt.submission.id, State.FINISHED)
+
+
+@pytest.mark.parametrize(
+    "newer", ["UPDATE generation_jobs SET status = 'queued'", "DELETE FROM generation_jobs"]
+)
+async def test_a_late_success_gives_way_to_something_newer(doubt: Doubt, newer: str) -> None:
+    await doubt.connection.execute("UPDATE rowmill.submissions SET state = 'accepted'")
+    await operators.retry(doubt.store, "generation_jobs", doubt.work.key, "tests")
+    await doubt.hand.fail(await doubt.hand.take())
+    await doubt.connection.execute(newer)
+    await doubt.journal.finished(doubt.submission.id, result={}, cost_cents=Decimal(3))
+    assert not await upkeep.deliver_late(doubt.store, "generation_jobs", doubt.submission.id)
