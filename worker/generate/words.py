@@ -17,6 +17,7 @@ FUNCTIONS = (
     "sweep",
     "retry",
     "cancel",
+    "fail",
 )
 """Prefixes of the functions a source has: rowmill.<prefix>_<source>."""
 
