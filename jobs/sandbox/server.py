@@ -15,6 +15,7 @@ from jobs.sandbox.bill import Bill, plain
 from jobs.sandbox.faults import Faults, UnknownFaultError
 from jobs.sandbox.gate import Gate, RefusalError, Vendor
 from jobs.sandbox.predictions import Pace
+from jobs.sandbox.vendors.freepik import Freepik
 from jobs.sandbox.vendors.openai import OpenAI
 from jobs.sandbox.vendors.replicate import Replicate
 from jobs.sandbox.vendors.runway import Runway
@@ -58,6 +59,7 @@ class Sandbox:
             OpenAI(gate, seed),
             Replicate(gate, pace, seed),
             Runway(gate, pace, seed),
+            Freepik(gate, pace, seed),
         ]
         self._vendors = {vendor.name: vendor for vendor in vendors}
         self._runner = web.AppRunner(
