@@ -37,6 +37,11 @@ class Account:
     headers: Mapping[str, str] = field(default_factory=dict)
     """Sent with every request: versions, projects."""
 
+    def over(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """`headers` with the account's own over them, in whatever case either is written."""
+        own = {name.lower() for name in self.headers}
+        return {k: v for k, v in headers.items() if k.lower() not in own} | dict(self.headers)
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -66,6 +71,8 @@ class Response:
     """Case-insensitive when it comes from the runner."""
     body: bytes
     received: datetime
+    asked: str = ""
+    """The path that was asked for, below the account's base URL."""
 
     @property
     def ok(self) -> bool:

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from jobs.providers.adapter import Account, Adapter
+from jobs.providers.vendors.freepik import Freepik
 from jobs.providers.vendors.openai import OpenAI
 from jobs.providers.vendors.replicate import Replicate
+from jobs.providers.vendors.runway import Runway
 
-ADAPTERS: Mapping[str, Adapter] = {adapter.name: adapter for adapter in (OpenAI(), Replicate())}
+ALL: tuple[Adapter, ...] = (OpenAI(), Replicate(), Runway(), Freepik())
+ADAPTERS: Mapping[str, Adapter] = {adapter.name: adapter for adapter in ALL}
 
 
 class ProviderSettings(BaseModel):

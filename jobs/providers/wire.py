@@ -132,7 +132,11 @@ class Wire:
         except TimeoutError as error:
             raise httpx.ReadTimeout(f"no complete answer in {limit:g} s") from error
         return Response(
-            answer.status_code, answer.headers, answer.content, received=datetime.now(UTC)
+            answer.status_code,
+            answer.headers,
+            answer.content,
+            received=datetime.now(UTC),
+            asked=request.url.removeprefix(provider.account.base_url),
         )
 
 

@@ -4,7 +4,8 @@ The demo, the tests, the bench and the chaos runs all use it over real HTTP. "No
 twice" is read off *its* bill, never off our own ledger.
 
     async with Sandbox() as sandbox:   # or: python -m jobs.sandbox --port 0 --bill bill.jsonl
-        sandbox.url                    # base URLs: {url}/openai/v1 and {url}/replicate/v1
+        sandbox.url                    # base URLs: {url}/openai/v1, {url}/replicate/v1,
+                                       # {url}/runway/v1, {url}/freepik/v1/ai
         sandbox.bill.charges, sandbox.bill.duplicates()
         sandbox.faults.add("429", times=2)    # or words in a prompt: [fault:429*2]
 

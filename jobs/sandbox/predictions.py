@@ -216,6 +216,9 @@ class Predictions:
     def add(self, prediction: Prediction) -> None:
         self._all[prediction.id] = prediction
 
+    def remove(self, prediction: Prediction) -> None:
+        del self._all[prediction.id]
+
     def get(self, name: str, key: str | None = None) -> Prediction | None:
         found = self._all.get(name)
         return found if found is not None and key in (None, found.ask.key) else None

@@ -2,7 +2,8 @@
 
 A client must reach the same amounts from what a response carries, so every unit billed here is
 in the response: `usage` tokens for text, `metrics.predict_time` and the number of outputs for
-media. The adapters' price table has to hold the same figures for the same models.
+media on Replicate, `cost.credits` on Runway. Freepik's answers carry nothing: there the order
+decides. The adapters' price table has to hold the same figures for the same models.
 """
 
 from __future__ import annotations
@@ -54,3 +55,42 @@ def text_cents(price: TextPrice, input_tokens: int, output_tokens: int = 0) -> D
 def media_cents(medium: str, predict_time: Decimal, items: int) -> Decimal:
     price = MEDIA_PRICES[medium]
     return price.second * predict_time + price.item * items
+
+
+# Credits, each of them a cent: per second of video, or per image of up to and of more than 720p.
+RUNWAY_VIDEO = {
+    "gen4_turbo": Decimal(5),
+    "gen4.5": Decimal(12),
+    "veo3.1": Decimal(40),
+    "veo3.1_fast": Decimal(15),
+}
+RUNWAY_IMAGE = {
+    "gen4_image": (Decimal(5), Decimal(8)),
+    "gen4_image_turbo": (Decimal(2), Decimal(2)),
+}
+PIXELS_OF_720P = 1280 * 720
+
+
+def runway_credits(model: str, ratio: str, seconds: Decimal) -> Decimal:
+    if model in RUNWAY_VIDEO:
+        return RUNWAY_VIDEO[model] * seconds
+    across, down = map(int, ratio.split(":"))
+    return RUNWAY_IMAGE[model][across * down > PIXELS_OF_720P]
+
+
+# Per image of a size, or per second of video.
+FREEPIK = {
+    "mystic:1k": Decimal(12),
+    "mystic:2k": Decimal(12),
+    "mystic:4k": Decimal(38),
+    "kling-v2-1-std": Decimal("5.6"),
+    "kling-v2-1-pro": Decimal("9.8"),
+    "kling-v2-6-pro": Decimal(14),
+    "kling-v3-pro": Decimal("16.8"),
+}
+
+
+def freepik_cents(model: str, size: str) -> Decimal:
+    """`size`: the seconds of a video, or the resolution of an image, as they were ordered."""
+    by_size = FREEPIK.get(f"{model}:{size}")
+    return FREEPIK[model] * Decimal(size) if by_size is None else by_size

@@ -15,8 +15,10 @@ from jobs.sandbox.bill import Bill, plain
 from jobs.sandbox.faults import Faults, UnknownFaultError
 from jobs.sandbox.gate import Gate, RefusalError, Vendor
 from jobs.sandbox.predictions import Pace
+from jobs.sandbox.vendors.freepik import Freepik
 from jobs.sandbox.vendors.openai import OpenAI
 from jobs.sandbox.vendors.replicate import Replicate
+from jobs.sandbox.vendors.runway import Runway
 
 MAX_BODY = 64 * 1024 * 1024  # inputs may hold whole images
 DRAIN_SECONDS = 5.0
@@ -53,7 +55,12 @@ class Sandbox:
         self._host, self._port, self._latency = host, port, latency
         gate = Gate(self.bill, self.faults)
         pace = Pace(duration, steps)
-        vendors: list[Vendor] = [OpenAI(gate, seed), Replicate(gate, pace, seed)]
+        vendors: list[Vendor] = [
+            OpenAI(gate, seed),
+            Replicate(gate, pace, seed),
+            Runway(gate, pace, seed),
+            Freepik(gate, pace, seed),
+        ]
         self._vendors = {vendor.name: vendor for vendor in vendors}
         self._runner = web.AppRunner(
             self._app(),

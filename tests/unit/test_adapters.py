@@ -30,12 +30,15 @@ from jobs.providers.adapter import Account, Adapter, Op, RemoteOutput, Response,
 from jobs.providers.errors import Garbled, ProviderError
 from jobs.providers.prices import Price, PriceTable, load_prices
 from jobs.providers.registry import ProviderSettings, build_providers
+from jobs.providers.vendors.freepik import Freepik
 from jobs.providers.vendors.openai import OpenAI
 from jobs.providers.vendors.replicate import Replicate
+from jobs.providers.vendors.runway import Runway
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 PRICES = load_prices()
-OPENAI, REPLICATE = OpenAI(), Replicate()
+OPENAI, REPLICATE, RUNWAY = OpenAI(), Replicate(), Runway()
+FREEPIK = Freepik()
 ACCOUNT = Account("main", "https://api.test/v1", "key-1", Replicate.models, {"X-Version": "3"})
 
 TEXT = TextTask("gpt-4o-mini", "Write a chapter.", system="Be brief.", temperature=0.5)
@@ -90,7 +93,7 @@ def refused(adapter: Adapter, task: Task) -> str:
 def test_status_decides_where_the_body_says_nothing(
     op: Op, status: int, kind: FailureKind, accepted: str, body: bytes
 ) -> None:
-    adapters: list[Adapter] = [OPENAI, REPLICATE]
+    adapters: list[Adapter] = [OPENAI, REPLICATE, RUNWAY, FREEPIK]
     for adapter in adapters:
         failure = adapter.classify(op, response(status, body))
         assert (failure.kind, failure.accepted) == (kind, accepted)

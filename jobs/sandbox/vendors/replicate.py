@@ -6,9 +6,7 @@ poll) and `Prefer: wait` (answered at once, as the vendor may).
 
 from __future__ import annotations
 
-import asyncio
 import re
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -16,12 +14,11 @@ from aiohttp import web
 from pydantic import BaseModel, Field, ValidationError
 
 from jobs.sandbox.bill import strings_in
-from jobs.sandbox.faults import UnknownFaultError
-from jobs.sandbox.gate import BAD_KEY, Gate, RefusalError, account_of, json_object, key_of
-from jobs.sandbox.media import MIME, label, render
+from jobs.sandbox.gate import BAD_KEY, Gate, RefusalError, json_object, key_of
 from jobs.sandbox.pages import page
-from jobs.sandbox.predictions import ERRORS, Ask, Order, Pace, Prediction, Predictions, new_id
+from jobs.sandbox.predictions import Ask, Order, Pace, Prediction
 from jobs.sandbox.prices import media_cents
+from jobs.sandbox.studio import Studio
 from jobs.sandbox.vendors.replicate_errors import NOT_FOUND, error, input_error, refuse
 
 MEDIUM = re.compile("video|image|audio|music|speech", re.IGNORECASE)
@@ -46,11 +43,7 @@ class Replicate:
 
     def __init__(self, gate: Gate, pace: Pace, seed: int) -> None:
         self._gate = gate
-        self._pace = pace
-        self._seed = seed
-        self._predictions = Predictions()
-        # One thread: a rendering is never done twice at a time, and a small machine stays quick.
-        self._renderer = ThreadPoolExecutor(1, thread_name_prefix="sandbox-render")
+        self._studio = Studio(self.name, gate, pace, seed)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -66,7 +59,7 @@ class Replicate:
         return error(404, NOT_FOUND)
 
     def close(self) -> None:
-        self._renderer.shutdown()
+        self._studio.close()
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         key = authenticated(request)
@@ -110,7 +103,9 @@ class Replicate:
 
         def work(_: str | None) -> web.Response:
             try:
-                body = page(self._predictions.newest_first(key), request.url, base_of(request))
+                body = page(
+                    self._studio.predictions.newest_first(key), request.url, base_of(request)
+                )
             except ValueError as problem:
                 return error(400, str(problem))
             return web.json_response(body)
@@ -118,55 +113,26 @@ class Replicate:
         return await self._gate.answer(request, "list", "", refuse, work)
 
     async def file(self, request: web.Request) -> web.StreamResponse:
-        """Output files need no key, as with the real ones."""
-        prediction = self._predictions.get(request.match_info["id"])
-        name = request.match_info["file"]
-        if prediction is None or name not in prediction.delivered():
-            return web.Response(status=404, text="not found")
-        picture = prediction.picture(name, self._seed)
-        loop = asyncio.get_running_loop()
-        content = await loop.run_in_executor(self._renderer, render, picture)
-        content = label(picture.medium, content, f"{prediction.id}/{name}")
-
-        def work(_: str | None) -> web.Response:
-            return web.Response(body=content, content_type=MIME[picture.medium])
-
-        return await self._gate.answer(request, "download", prediction.ask.words, refuse, work)
+        return await self._studio.file(request, refuse)
 
     def _accept(self, ask: Ask, twist: str | None) -> Prediction:
-        if twist == "refusal":
-            raise UnknownFaultError("fault 'refusal' means nothing to predictions; 'policy' does")
-        name = new_id()
         order = ask.order
         cents = media_cents(order.medium, order.predict_time, order.items)
-        charge = self._gate.bill.charge(
-            provider="replicate",
-            operation=f"predictions.{order.medium}",
-            model=ask.model or ask.version,
-            cents=cents,
-            words=ask.words,
-            external_id=name,
-            account=account_of(ask.key),
-        )
-        if twist in ERRORS:  # it will fail, and a failed prediction costs nothing
-            self._gate.bill.refund(charge.charge_id, cents, "failed")
-        number = self._predictions.next_number()
-        prediction = Prediction(name, number, ask, charge.charge_id, twist, self._pace)
-        self._predictions.add(prediction)
-        return prediction
+        operation = f"predictions.{order.medium}"
+        return self._studio.accept(ask, twist, operation=operation, cents=cents)
 
     def _stop(self, prediction: Prediction) -> None:
         """Cancel, and take back what is not billed then: files are only billed when delivered."""
-        if not prediction.stop() or prediction.twist in ERRORS:
-            return  # nothing to take back, or taken back already
+        if not prediction.stop():
+            return
         order = prediction.ask.order
         full = media_cents(order.medium, order.predict_time, order.items)
         due = media_cents(order.medium, prediction.predict_time or Decimal(0), 0)
-        self._gate.bill.refund(prediction.charge_id, full - due, prediction.status)
+        self._studio.take_back(prediction, full - due)
 
     def _find(self, request: web.Request) -> Prediction:
         """Another account's prediction is as unknown as one that never was."""
-        found = self._predictions.get(request.match_info["id"], authenticated(request))
+        found = self._studio.predictions.get(request.match_info["id"], authenticated(request))
         if found is None:
             raise RefusalError(error(404, NOT_FOUND))
         return found
