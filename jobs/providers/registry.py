@@ -12,10 +12,18 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from jobs.providers.adapter import Account, Adapter
+from jobs.providers.vendors.elevenlabs import ElevenLabs
 from jobs.providers.vendors.openai import OpenAI
 from jobs.providers.vendors.replicate import Replicate
 
-ADAPTERS: Mapping[str, Adapter] = {adapter.name: adapter for adapter in (OpenAI(), Replicate())}
+ADAPTERS: Mapping[str, Adapter] = {
+    adapter.name: adapter
+    for adapter in (
+        ElevenLabs(),
+        OpenAI(),
+        Replicate(),
+    )
+}
 
 
 class ProviderSettings(BaseModel):
@@ -30,7 +38,7 @@ class ProviderSettings(BaseModel):
     """Goes into the ledger: a task can only be asked for by the account that made it."""
     api_key: SecretStr = SecretStr("")
     models: dict[str, str] = Field(default_factory=dict)
-    """Default model per medium (`video`, `image`, `audio`)."""
+    """Default model per medium (`video`, `image`, `audio`); `voice` where speech is made."""
     headers: dict[str, str] = Field(default_factory=dict)
     request_timeout: float = Field(default=60.0, gt=0)
     """Seconds for a whole request and its answer."""

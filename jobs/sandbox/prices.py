@@ -2,11 +2,13 @@
 
 A client must reach the same amounts from what a response carries, so every unit billed here is
 in the response: `usage` tokens for text, `metrics.predict_time` and the number of outputs for
-media. The adapters' price table has to hold the same figures for the same models.
+media, the `character-cost` header for speech. The adapters' price table has to hold the same
+figures for the same models.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -29,6 +31,14 @@ class MediaPrice:
     item: Decimal = Decimal(0)
 
 
+@dataclass(frozen=True, slots=True)
+class SpeechPrice:
+    """Cents per thousand billed characters, and how many of them a character counts for."""
+
+    thousand: Decimal
+    rate: Decimal = Decimal(1)
+
+
 CHAT_PRICES = {
     "gpt-4o-mini": TextPrice(input=Decimal(15), output=Decimal(60)),
     "gpt-4o": TextPrice(input=Decimal(250), output=Decimal(1000)),
@@ -47,6 +57,12 @@ MEDIA_PRICES = {
 }
 
 
+SPEECH_PRICES = {
+    "eleven_multilingual_v2": SpeechPrice(Decimal(10)),
+    "eleven_flash_v2_5": SpeechPrice(Decimal(10), rate=Decimal("0.5")),
+}
+
+
 def text_cents(price: TextPrice, input_tokens: int, output_tokens: int = 0) -> Decimal:
     return (price.input * input_tokens + price.output * output_tokens) / MILLION
 
@@ -54,3 +70,11 @@ def text_cents(price: TextPrice, input_tokens: int, output_tokens: int = 0) -> D
 def media_cents(medium: str, predict_time: Decimal, items: int) -> Decimal:
     price = MEDIA_PRICES[medium]
     return price.second * predict_time + price.item * items
+
+
+def billed_characters(price: SpeechPrice, text: str) -> int:
+    return math.ceil(price.rate * len(text))
+
+
+def speech_cents(price: SpeechPrice, characters: int) -> Decimal:
+    return price.thousand * characters / 1000

@@ -30,6 +30,7 @@ from jobs.providers.adapter import Account, Adapter, Op, RemoteOutput, Response,
 from jobs.providers.errors import Garbled, ProviderError
 from jobs.providers.prices import Price, PriceTable, load_prices
 from jobs.providers.registry import ProviderSettings, build_providers
+from jobs.providers.vendors.elevenlabs import ElevenLabs
 from jobs.providers.vendors.openai import OpenAI
 from jobs.providers.vendors.replicate import Replicate
 
@@ -90,7 +91,7 @@ def refused(adapter: Adapter, task: Task) -> str:
 def test_status_decides_where_the_body_says_nothing(
     op: Op, status: int, kind: FailureKind, accepted: str, body: bytes
 ) -> None:
-    adapters: list[Adapter] = [OPENAI, REPLICATE]
+    adapters: list[Adapter] = [OPENAI, REPLICATE, ElevenLabs()]
     for adapter in adapters:
         failure = adapter.classify(op, response(status, body))
         assert (failure.kind, failure.accepted) == (kind, accepted)
