@@ -15,6 +15,7 @@ from jobs.providers.adapter import Account, Adapter
 from jobs.providers.vendors.elevenlabs import ElevenLabs
 from jobs.providers.vendors.openai import OpenAI
 from jobs.providers.vendors.replicate import Replicate
+from jobs.providers.vendors.stability import Stability
 
 ADAPTERS: Mapping[str, Adapter] = {
     adapter.name: adapter
@@ -22,6 +23,7 @@ ADAPTERS: Mapping[str, Adapter] = {
         ElevenLabs(),
         OpenAI(),
         Replicate(),
+        Stability(),
     )
 }
 

@@ -13,6 +13,7 @@ Base URLs, as the adapters want them:
     {url}/elevenlabs/v1
     {url}/openai/v1
     {url}/replicate/v1
+    {url}/stability/v2beta
 
 A charge is ascribed to a job by a mark in its prompt or input: `[job:generation_jobs/<key>]`.
 The faults are listed in `jobs.sandbox.faults`, the prices in `jobs.sandbox.prices`.

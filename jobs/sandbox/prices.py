@@ -62,6 +62,15 @@ SPEECH_PRICES = {
     "eleven_flash_v2_5": SpeechPrice(Decimal(10), rate=Decimal("0.5")),
 }
 
+# Cents per picture.
+STABILITY_PRICES = {
+    "core": Decimal(3),
+    "ultra": Decimal(8),
+    "sd3.5-large": Decimal("6.5"),
+    "sd3.5-medium": Decimal("3.5"),
+    "upscale/creative": Decimal(60),
+}
+
 
 def text_cents(price: TextPrice, input_tokens: int, output_tokens: int = 0) -> Decimal:
     return (price.input * input_tokens + price.output * output_tokens) / MILLION

@@ -18,6 +18,7 @@ from jobs.sandbox.predictions import Pace
 from jobs.sandbox.vendors.elevenlabs import ElevenLabs
 from jobs.sandbox.vendors.openai import OpenAI
 from jobs.sandbox.vendors.replicate import Replicate
+from jobs.sandbox.vendors.stability import Stability
 
 MAX_BODY = 64 * 1024 * 1024  # inputs may hold whole images
 DRAIN_SECONDS = 5.0
@@ -58,6 +59,7 @@ class Sandbox:
             ElevenLabs(gate, seed),
             OpenAI(gate, seed),
             Replicate(gate, pace, seed),
+            Stability(gate, pace, seed),
         ]
         self._vendors = {vendor.name: vendor for vendor in vendors}
         self._runner = web.AppRunner(

@@ -33,6 +33,7 @@ from jobs.providers.registry import ProviderSettings, build_providers
 from jobs.providers.vendors.elevenlabs import ElevenLabs
 from jobs.providers.vendors.openai import OpenAI
 from jobs.providers.vendors.replicate import Replicate
+from jobs.providers.vendors.stability import Stability
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 PRICES = load_prices()
@@ -91,7 +92,7 @@ def refused(adapter: Adapter, task: Task) -> str:
 def test_status_decides_where_the_body_says_nothing(
     op: Op, status: int, kind: FailureKind, accepted: str, body: bytes
 ) -> None:
-    adapters: list[Adapter] = [OPENAI, REPLICATE, ElevenLabs()]
+    adapters: list[Adapter] = [OPENAI, REPLICATE, ElevenLabs(), Stability()]
     for adapter in adapters:
         failure = adapter.classify(op, response(status, body))
         assert (failure.kind, failure.accepted) == (kind, accepted)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -27,6 +25,7 @@ from jobs.providers.adapter import (
 )
 from jobs.providers.errors import Garbled, invalid
 from jobs.providers.failures import failure_of
+from jobs.providers.inline import from_data_url
 from jobs.providers.prices import PriceTable
 
 PHASES: Mapping[str, Phase] = {
@@ -242,14 +241,7 @@ def _files(output: Any) -> Iterator[RemoteOutput]:
     elif isinstance(output, str) and output.startswith(("https://", "http://")):
         yield RemoteOutput(url=output)
     elif isinstance(output, str) and output.startswith("data:"):
-        yield RemoteOutput(data=_inline(output))
-
-
-def _inline(url: str) -> bytes:
-    try:
-        return base64.b64decode(url.partition(";base64,")[2], validate=True)
-    except binascii.Error as error:
-        raise ValueError("a data URL that is not base64") from error
+        yield RemoteOutput(data=from_data_url(output))
 
 
 def _failure(body: Mapping[str, Any]) -> Failure:
