@@ -49,6 +49,11 @@ EMBEDDING_PRICES = {
     "text-embedding-3-large": TextPrice(input=Decimal(13)),
 }
 
+IMAGE_PRICES = {
+    "gpt-image-2": TextPrice(input=Decimal(500), output=Decimal(3000)),
+    "gpt-image-1-mini": TextPrice(input=Decimal(200), output=Decimal(800)),
+}
+
 # By medium: whatever model is named, it costs what `sandbox/<medium>` costs.
 MEDIA_PRICES = {
     "video": MediaPrice(second=Decimal(5)),
