@@ -17,7 +17,7 @@ from jobs.providers.journal import Journal
 from jobs.providers.keeping import Keeper
 from jobs.providers.prices import PriceTable
 from jobs.providers.registry import Provider
-from jobs.providers.wire import Wire
+from jobs.providers.wire import NEVER_AGAIN, Wire
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class Ending:
         try:
             return await self._wire.follow(call.provider, ref, first, call.progress)
         except ProviderError as error:
-            if error.failure.kind is not FailureKind.GONE:
+            if error.failure.kind not in NEVER_AGAIN:
                 raise  # it stays accepted: another try resumes it
             await self._fail(call, submission, error.failure, call.estimate)
 

@@ -42,9 +42,14 @@ def problem_of_media(task: MediaTask, schemes: tuple[str, ...]) -> str | None:
     return None
 
 
+def is_id(value: object) -> bool:
+    """Whether it can be part of a path."""
+    return isinstance(value, str) and REF_ID.fullmatch(value) is not None
+
+
 def checked_id(value: object) -> str:
     """Raises `ValueError`."""
-    if not isinstance(value, str) or not REF_ID.fullmatch(value):
+    if not isinstance(value, str) or not is_id(value):
         raise ValueError(f"an id that can't be part of a path: {value!r}")
     return value
 

@@ -18,7 +18,7 @@ from jobs.providers.journal import Journal, Submission
 from jobs.providers.journal import State as Step
 from jobs.providers.prices import PriceTable
 from jobs.providers.registry import Provider
-from jobs.providers.wire import Wire
+from jobs.providers.wire import NEVER_AGAIN, Wire
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +59,7 @@ class Orphans:
         try:
             state = await self._wire.poll(provider, ref)
         except ProviderError as error:
-            if error.failure.kind is not FailureKind.GONE:
+            if error.failure.kind not in NEVER_AGAIN:
                 log.info("poll failed", provider=provider.name, error=str(error))
                 return False
             # Nobody can tell what it cost any more; it was most likely made.

@@ -12,12 +12,21 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from jobs.providers.adapter import Account, Adapter
+from jobs.providers.vendors.elevenlabs import ElevenLabs
 from jobs.providers.vendors.freepik import Freepik
 from jobs.providers.vendors.openai import OpenAI
 from jobs.providers.vendors.replicate import Replicate
 from jobs.providers.vendors.runway import Runway
+from jobs.providers.vendors.stability import Stability
 
-ALL: tuple[Adapter, ...] = (OpenAI(), Replicate(), Runway(), Freepik())
+ALL: tuple[Adapter, ...] = (
+    ElevenLabs(),
+    Freepik(),
+    OpenAI(),
+    Replicate(),
+    Runway(),
+    Stability(),
+)
 ADAPTERS: Mapping[str, Adapter] = {adapter.name: adapter for adapter in ALL}
 
 
@@ -33,7 +42,7 @@ class ProviderSettings(BaseModel):
     """Goes into the ledger: a task can only be asked for by the account that made it."""
     api_key: SecretStr = SecretStr("")
     models: dict[str, str] = Field(default_factory=dict)
-    """Default model per medium (`video`, `image`, `audio`)."""
+    """Default model per medium (`video`, `image`, `audio`); `voice` where speech is made."""
     headers: dict[str, str] = Field(default_factory=dict)
     request_timeout: float = Field(default=60.0, gt=0)
     """Seconds for a whole request and its answer."""

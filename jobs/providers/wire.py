@@ -37,6 +37,8 @@ PAID_ATTEMPTS = 3
 PATIENCE = 5.0
 """The longest wait in place before a paid POST is repeated; for more the job goes back."""
 LONGEST_PAUSE = 60.0
+NEVER_AGAIN = (FailureKind.GONE, FailureKind.POLICY)
+"""Answers to a poll after which the task's output can't be had any more."""
 MISSING_POLLS = 3
 """In a row: a new task may not have reached the replica that is asked first."""
 
@@ -92,7 +94,8 @@ class Wire:
             except ProviderError as error:
                 troubles += 1
                 missing = missing + 1 if error.failure.kind is FailureKind.GONE else 0
-                if missing == MISSING_POLLS or _hopeless(error.failure):
+                refused = error.failure.kind is FailureKind.POLICY
+                if missing == MISSING_POLLS or refused or _hopeless(error.failure):
                     raise
                 pause = _pause_after(error.failure, provider.poll_seconds, troubles)
                 log.warning("poll failed", provider=provider.name, error=str(error), again=pause)

@@ -2,12 +2,14 @@
 
 A client must reach the same amounts from what a response carries, so every unit billed here is
 in the response: `usage` tokens for text, `metrics.predict_time` and the number of outputs for
-media on Replicate, `cost.credits` on Runway. Freepik's answers carry nothing: there the order
-decides. The adapters' price table has to hold the same figures for the same models.
+media on Replicate, `cost.credits` on Runway, the `character-cost` header for speech. Freepik's
+and Stability's answers carry nothing: there the order decides. The adapters' price table has to
+hold the same figures for the same models.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -30,6 +32,14 @@ class MediaPrice:
     item: Decimal = Decimal(0)
 
 
+@dataclass(frozen=True, slots=True)
+class SpeechPrice:
+    """Cents per thousand billed characters, and how many of them a character counts for."""
+
+    thousand: Decimal
+    rate: Decimal = Decimal(1)
+
+
 CHAT_PRICES = {
     "gpt-4o-mini": TextPrice(input=Decimal(15), output=Decimal(60)),
     "gpt-4o": TextPrice(input=Decimal(250), output=Decimal(1000)),
@@ -40,11 +50,31 @@ EMBEDDING_PRICES = {
     "text-embedding-3-large": TextPrice(input=Decimal(13)),
 }
 
+IMAGE_PRICES = {
+    "gpt-image-2": TextPrice(input=Decimal(500), output=Decimal(3000)),
+    "gpt-image-1-mini": TextPrice(input=Decimal(200), output=Decimal(800)),
+}
+
 # By medium: whatever model is named, it costs what `sandbox/<medium>` costs.
 MEDIA_PRICES = {
     "video": MediaPrice(second=Decimal(5)),
     "image": MediaPrice(item=Decimal("0.3")),
     "audio": MediaPrice(item=Decimal("0.2")),
+}
+
+
+SPEECH_PRICES = {
+    "eleven_multilingual_v2": SpeechPrice(Decimal(10)),
+    "eleven_flash_v2_5": SpeechPrice(Decimal(10), rate=Decimal("0.5")),
+}
+
+# Cents per picture.
+STABILITY_PRICES = {
+    "core": Decimal(3),
+    "ultra": Decimal(8),
+    "sd3.5-large": Decimal("6.5"),
+    "sd3.5-medium": Decimal("3.5"),
+    "upscale/creative": Decimal(60),
 }
 
 
@@ -94,3 +124,11 @@ def freepik_cents(model: str, size: str) -> Decimal:
     """`size`: the seconds of a video, or the resolution of an image, as they were ordered."""
     by_size = FREEPIK.get(f"{model}:{size}")
     return FREEPIK[model] * Decimal(size) if by_size is None else by_size
+
+
+def billed_characters(price: SpeechPrice, text: str) -> int:
+    return math.ceil(price.rate * len(text))
+
+
+def speech_cents(price: SpeechPrice, characters: int) -> Decimal:
+    return price.thousand * characters / 1000

@@ -15,10 +15,12 @@ from jobs.sandbox.bill import Bill, plain
 from jobs.sandbox.faults import Faults, UnknownFaultError
 from jobs.sandbox.gate import Gate, RefusalError, Vendor
 from jobs.sandbox.predictions import Pace
+from jobs.sandbox.vendors.elevenlabs import ElevenLabs
 from jobs.sandbox.vendors.freepik import Freepik
 from jobs.sandbox.vendors.openai import OpenAI
 from jobs.sandbox.vendors.replicate import Replicate
 from jobs.sandbox.vendors.runway import Runway
+from jobs.sandbox.vendors.stability import Stability
 
 MAX_BODY = 64 * 1024 * 1024  # inputs may hold whole images
 DRAIN_SECONDS = 5.0
@@ -56,10 +58,12 @@ class Sandbox:
         gate = Gate(self.bill, self.faults)
         pace = Pace(duration, steps)
         vendors: list[Vendor] = [
+            ElevenLabs(gate, seed),
+            Freepik(gate, pace, seed),
             OpenAI(gate, seed),
             Replicate(gate, pace, seed),
             Runway(gate, pace, seed),
-            Freepik(gate, pace, seed),
+            Stability(gate, pace, seed),
         ]
         self._vendors = {vendor.name: vendor for vendor in vendors}
         self._runner = web.AppRunner(

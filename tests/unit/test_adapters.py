@@ -29,11 +29,13 @@ from jobs.providers import results
 from jobs.providers.adapter import Account, Adapter, Op, RemoteOutput, Response, State
 from jobs.providers.errors import Garbled, ProviderError
 from jobs.providers.prices import Price, PriceTable, load_prices
-from jobs.providers.registry import ProviderSettings, build_providers
+from jobs.providers.registry import ADAPTERS, ProviderSettings, build_providers
+from jobs.providers.vendors.elevenlabs import ElevenLabs
 from jobs.providers.vendors.freepik import Freepik
 from jobs.providers.vendors.openai import OpenAI
 from jobs.providers.vendors.replicate import Replicate
 from jobs.providers.vendors.runway import Runway
+from jobs.providers.vendors.stability import Stability
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 PRICES = load_prices()
@@ -93,7 +95,7 @@ def refused(adapter: Adapter, task: Task) -> str:
 def test_status_decides_where_the_body_says_nothing(
     op: Op, status: int, kind: FailureKind, accepted: str, body: bytes
 ) -> None:
-    adapters: list[Adapter] = [OPENAI, REPLICATE, RUNWAY, FREEPIK]
+    adapters: list[Adapter] = [OPENAI, REPLICATE, RUNWAY, FREEPIK, ElevenLabs(), Stability()]
     for adapter in adapters:
         failure = adapter.classify(op, response(status, body))
         assert (failure.kind, failure.accepted) == (kind, accepted)
@@ -631,3 +633,20 @@ def test_results_survive_json() -> None:
     bare = CallResult("p", "m", None, Decimal(0))
     assert results.from_json(json.loads(json.dumps(results.to_json(bare)))) == bare
     assert not results.is_kept(results.to_json(bare, kept=False))
+
+
+# --------------------------------------------------------------------------- what a person tells
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=list(ADAPTERS))
+def test_what_a_person_calls_a_task_can_be_polled_or_is_refused(adapter: Adapter) -> None:
+    """An id typed by hand goes into a path: nothing in it may lead elsewhere."""
+    for hostile in ("", "../v1/x", "a/b", "a?b", "a#b", "ä b"):
+        assert adapter.ref(hostile, "some-model") is None
+    ref = adapter.ref("task-7", "some-model")
+    if ref is not None:
+        asked = adapter.poll(ref, ACCOUNT)
+        assert asked is not None
+        assert asked.method == "GET"
+        assert asked.url.startswith(f"{ACCOUNT.base_url}/")
+        assert "task-7" in asked.url

@@ -17,7 +17,7 @@ import pytest
 
 from jobs.sandbox import Sandbox
 from jobs.sandbox.faults import UnknownFaultError, parse
-from jobs.sandbox.prices import CHAT_PRICES, EMBEDDING_PRICES, MEDIA_PRICES
+from jobs.sandbox.prices import CHAT_PRICES, EMBEDDING_PRICES, IMAGE_PRICES, MEDIA_PRICES
 
 CHAT = "/openai/v1/chat/completions"
 EMBED = "/openai/v1/embeddings"
@@ -57,7 +57,7 @@ async def poll(http: httpx.AsyncClient, made: httpx.Response, times: int = 1) ->
 
 def test_prices_equal_the_adapters_price_table() -> None:
     table = tomllib.loads(files("jobs.providers").joinpath("prices.toml").read_text())
-    for model, price in {**CHAT_PRICES, **EMBEDDING_PRICES}.items():
+    for model, price in {**CHAT_PRICES, **EMBEDDING_PRICES, **IMAGE_PRICES}.items():
         entry = table["openai"][model]
         assert Decimal(entry["input"]) == price.input
         assert Decimal(entry.get("output", "0")) == price.output

@@ -32,6 +32,7 @@ from jobs.providers.media_tasks import (
     as_media,
     checked_id,
     checked_url,
+    is_id,
     media_model,
     problem_of_media,
 )
@@ -86,6 +87,12 @@ class Freepik:
         name, _, size = self.model(task, account).partition(":")
         model = model_named(name, media.medium)
         return self._request("POST", f"/{model.order}", account, _body(media, model, size))
+
+    def ref(self, external_id: str, model: str) -> Ref | None:
+        if not is_id(external_id):
+            return None
+        path = model_named(model.partition(":")[0], "video").order
+        return {"id": external_id, "path": LOOK.get(path, path)}
 
     def poll(self, ref: Ref, account: Account) -> Request | None:
         return self._request("GET", f"/{ref['path']}/{ref['id']}", account)

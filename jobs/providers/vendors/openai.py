@@ -1,11 +1,12 @@
-"""OpenAI and the many servers that speak its protocol: chat completions and embeddings.
+"""OpenAI and the many servers that speak its protocol: chat completions, embeddings and images.
 
-Both answer at once, so there is nothing to poll, and nothing can be asked about a lost request.
+All answer at once, so there is nothing to poll, and nothing can be asked about a lost request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -15,7 +16,8 @@ from jobs.providers.adapter import Account, Op, Page, Ref, Request, Response, St
 from jobs.providers.errors import Garbled, invalid
 from jobs.providers.failures import failure_of
 from jobs.providers.prices import PriceTable
-from jobs.providers.texts import cost_of_tokens, expected, price_of, problem_of
+from jobs.providers.texts import expected, price_of, problem_of
+from jobs.providers.vendors import openai_images as images
 
 MAX_TEMPERATURE = 2
 MAX_TEXTS = 2048
@@ -43,28 +45,42 @@ class OpenAI:
     name = "openai"
     base_url = "https://api.openai.com/v1"
     poll_seconds = 2.0
-    models: Mapping[str, str] = {}
+    models: Mapping[str, str] = {"image": "gpt-image-2"}
 
-    def model(self, task: Task, _account: Account) -> str:
-        if isinstance(task, MediaTask):
-            raise invalid(self.name, f"cannot make {task.medium}: only text and embeddings")
-        return task.model
+    def model(self, task: Task, account: Account) -> str:
+        if not isinstance(task, MediaTask):
+            return task.model
+        if task.medium != "image":
+            raise invalid(self.name, f"cannot make {task.medium}: only text, embeddings and images")
+        model = task.model or account.models.get("image")
+        if not model:
+            raise invalid(self.name, "no model is named, and none is configured for image")
+        return model
 
     def check(self, task: Task, account: Account, prices: PriceTable) -> None:
         model = self.model(task, account)
-        problem = _problem(task)
+        problem = _problem(task, model)
         if problem:
             raise invalid(self.name, problem)
         price_of(self.name, task, model, prices)
 
     def estimate(self, task: Task, model: str, prices: PriceTable) -> Decimal:
-        return cost_of_tokens(self.name, task, model, expected(task), prices)
+        usage = images.expected(task) if isinstance(task, MediaTask) else expected(task)
+        return self._cost_of(usage, model, prices, task)
 
     def cost(self, model: str, state: State, prices: PriceTable, task: Task | None) -> Decimal:
-        return cost_of_tokens(self.name, task, model, state.usage, prices)
+        """Servers of others may count no tokens for an image: then those of the estimate."""
+        usage = state.usage
+        if isinstance(task, MediaTask) and not usage.tokens:
+            usage = replace(images.expected(task), items=usage.items)
+        return self._cost_of(usage, model, prices, task)
+
+    def _cost_of(self, usage: Usage, model: str, prices: PriceTable, task: Task | None) -> Decimal:
+        price = price_of(self.name, task, model, prices)
+        return price.of_tokens(usage) + price.item * usage.items
 
     def submit(self, task: Task, account: Account) -> Request:
-        path, body = _chat(task) if isinstance(task, TextTask) else _embeddings(task)
+        path, body = _asked(task, self.model(task, account))
         headers = {"Authorization": f"Bearer {account.api_key}", **account.headers}
         return Request("POST", f"{account.base_url}/{path}", headers, body)
 
@@ -88,9 +104,11 @@ class OpenAI:
     def parse(self, _op: Op, response: Response) -> State:
         body = response.object()
         try:
+            if images.are_in(body):
+                return images.state_of(body, response)
             return _completion(body) if "choices" in body else _vectors(body)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise Garbled(f"neither a completion nor embeddings: {error!r}") from error
+            raise Garbled(f"not a completion, embeddings or images: {error!r}") from error
 
     def classify(self, op: Op, response: Response) -> Failure:
         error = _error(response)
@@ -109,8 +127,10 @@ class OpenAI:
 # --------------------------------------------------------------------------- requests
 
 
-def _problem(task: Task) -> str | None:
+def _problem(task: Task, model: str) -> str | None:
     match task:
+        case MediaTask():
+            return images.problem_of(task, model)
         case TextTask():
             return problem_of(task, hottest=MAX_TEMPERATURE)
         case EmbedTask(model=""):
@@ -120,6 +140,16 @@ def _problem(task: Task) -> str | None:
         case EmbedTask(texts=texts) if not all(text.strip() for text in texts):
             return "a text to embed is empty"
     return None
+
+
+def _asked(task: Task, model: str) -> tuple[str, dict[str, Any]]:
+    match task:
+        case MediaTask():
+            return "images/generations", images.request_of(task, model)
+        case TextTask():
+            return _chat(task)
+        case EmbedTask():
+            return _embeddings(task)
 
 
 def _chat(task: TextTask) -> tuple[str, dict[str, Any]]:
@@ -132,8 +162,7 @@ def _chat(task: TextTask) -> tuple[str, dict[str, Any]]:
     }
 
 
-def _embeddings(task: Task) -> tuple[str, dict[str, Any]]:
-    assert isinstance(task, EmbedTask), "checked before"
+def _embeddings(task: EmbedTask) -> tuple[str, dict[str, Any]]:
     body: dict[str, Any] = {"model": task.model, "input": list(task.texts)}
     return "embeddings", body | ({"dimensions": task.dimensions} if task.dimensions else {})
 

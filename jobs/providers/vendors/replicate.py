@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -27,6 +25,8 @@ from jobs.providers.adapter import (
 )
 from jobs.providers.errors import Garbled, invalid
 from jobs.providers.failures import failure_of
+from jobs.providers.inline import from_data_url
+from jobs.providers.media_tasks import checked_id, is_id
 from jobs.providers.prices import PriceTable
 
 PHASES: Mapping[str, Phase] = {
@@ -44,7 +44,6 @@ KIND_BY_WORDS = (
 )
 RATIO = re.compile(r"\d{1,4}:\d{1,4}")
 PERCENT = re.compile(r"(\d{1,3}(?:\.\d+)?)%")
-REF_ID = re.compile(r"[\w-]+")
 
 
 class Replicate:
@@ -101,7 +100,7 @@ class Replicate:
         return self._request("POST", f"/models/{quote(name)}/predictions", account, body)
 
     def ref(self, external_id: str, _model: str) -> Ref | None:
-        return {"id": external_id} if REF_ID.fullmatch(external_id) else None
+        return {"id": external_id} if is_id(external_id) else None
 
     def poll(self, ref: Ref, account: Account) -> Request | None:
         return self._request("GET", f"/predictions/{ref['id']}", account)
@@ -212,9 +211,7 @@ def _target(model: str) -> tuple[str, str]:
 
 
 def _state(body: Mapping[str, Any]) -> State:
-    status, name = str(body["status"]), str(body["id"])
-    if not REF_ID.fullmatch(name):
-        raise ValueError(f"an id that can't be part of a path: {name!r}")
+    status, name = str(body["status"]), checked_id(body["id"])
     phase = PHASES.get(status, "unknown")
     outputs = tuple(_files(body.get("output")))
     ran = (body.get("metrics") or {}).get("predict_time")
@@ -245,14 +242,7 @@ def _files(output: Any) -> Iterator[RemoteOutput]:
     elif isinstance(output, str) and output.startswith(("https://", "http://")):
         yield RemoteOutput(url=output)
     elif isinstance(output, str) and output.startswith("data:"):
-        yield RemoteOutput(data=_inline(output))
-
-
-def _inline(url: str) -> bytes:
-    try:
-        return base64.b64decode(url.partition(";base64,")[2], validate=True)
-    except binascii.Error as error:
-        raise ValueError("a data URL that is not base64") from error
+        yield RemoteOutput(data=from_data_url(output))
 
 
 def _failure(body: Mapping[str, Any]) -> Failure:
@@ -268,7 +258,10 @@ def _progress(logs: Any) -> float | None:
 
 
 def _decimal(value: Any) -> Decimal | None:
-    return None if value is None else Decimal(str(value))
+    try:
+        return None if value is None else Decimal(str(value))
+    except InvalidOperation as error:
+        raise ValueError(f"not a number: {value!r}") from error
 
 
 def _created(item: Mapping[str, Any]) -> datetime:

@@ -31,6 +31,7 @@ from jobs.providers.media_tasks import (
     as_media,
     checked_id,
     checked_url,
+    is_id,
     media_model,
     problem_of_media,
 )
@@ -110,6 +111,9 @@ class Runway:
         media = as_media(task)
         body = _body(media, self.model(task, account))
         return self._request("POST", f"/{_endpoint(media)}", account, body)
+
+    def ref(self, external_id: str, _model: str) -> Ref | None:
+        return {"id": external_id} if is_id(external_id) else None
 
     def poll(self, ref: Ref, account: Account) -> Request | None:
         return self._request("GET", f"/tasks/{ref['id']}", account)

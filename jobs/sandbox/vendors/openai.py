@@ -1,4 +1,4 @@
-"""The OpenAI protocol: chat completions and embeddings, both synchronous."""
+"""The OpenAI protocol: chat completions, embeddings and images, all synchronous."""
 
 from __future__ import annotations
 
@@ -6,25 +6,20 @@ import base64
 import secrets
 import time
 from array import array
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, cast
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from jobs.sandbox.bill import strings_in
 from jobs.sandbox.faults import UnknownFaultError
-from jobs.sandbox.gate import BAD_KEY, Gate, RefusalError, account_of, json_object, key_of
+from jobs.sandbox.gate import Gate, RefusalError, account_of
 from jobs.sandbox.prices import CHAT_PRICES, EMBEDDING_PRICES, text_cents
 from jobs.sandbox.quota import Window
 from jobs.sandbox.text import clip, compose, count_tokens, embed
-from jobs.sandbox.vendors.openai_errors import (
-    error,
-    no_such_model,
-    no_such_path,
-    refuse,
-    unauthorized,
-    validation_error,
-)
+from jobs.sandbox.vendors.openai_errors import error, no_such_model, no_such_path, refuse
+from jobs.sandbox.vendors.openai_images import Images
+from jobs.sandbox.vendors.openai_requests import Strict, read
 
 # A request names a family, the answer the snapshot that served it, as the vendor does.
 SNAPSHOTS = {"gpt-4o-mini": "gpt-4o-mini-2024-07-18", "gpt-4o": "gpt-4o-2024-08-06"}
@@ -34,14 +29,7 @@ MAX_TOKENS_EACH = 8192
 MAX_TOKENS_IN_ALL = 300_000
 CHAT_OVERHEAD, MESSAGE_OVERHEAD = 3, 4  # tokens that frame a prompt
 
-Body = TypeVar("Body", bound=BaseModel)
 TokenIds = list[Annotated[int, Field(ge=0)]]
-
-
-class Strict(BaseModel):
-    """Unknown fields are refused, as the vendor refuses them."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Message(Strict):
@@ -99,11 +87,13 @@ class OpenAI:
         self._gate = gate
         self._seed = seed
         self._window = Window()
+        self._images = Images(gate, seed, self._respond)
 
     def routes(self) -> list[web.RouteDef]:
         return [
             web.post("/openai/v1/chat/completions", self.chat),
             web.post("/openai/v1/embeddings", self.embeddings),
+            web.post("/openai/v1/images/generations", self._images.generate),
         ]
 
     def no_such_path(self, request: web.Request) -> web.Response:
@@ -113,7 +103,7 @@ class OpenAI:
         pass
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
-        key, body = await self._open(request, ChatRequest)
+        key, body = await read(request, ChatRequest)
         if body.model not in CHAT_PRICES:
             raise RefusalError(no_such_model(body.model))
         if body.max_tokens is not None and body.max_completion_tokens is not None:
@@ -127,7 +117,7 @@ class OpenAI:
         return await self._gate.answer(request, "submit", words, refuse, work)
 
     async def embeddings(self, request: web.Request) -> web.StreamResponse:
-        key, body = await self._open(request, EmbeddingRequest)
+        key, body = await read(request, EmbeddingRequest)
         if body.model not in EMBEDDING_PRICES:
             raise RefusalError(no_such_model(body.model))
         check_size(body)
@@ -139,19 +129,6 @@ class OpenAI:
             return self._embed(body, words, account_of(key))
 
         return await self._gate.answer(request, "submit", words, refuse, work)
-
-    async def _open(self, request: web.Request, shape: type[Body]) -> tuple[str, Body]:
-        key = key_of(request, "Bearer")
-        if not key or key == BAD_KEY:
-            raise RefusalError(unauthorized(key))
-        body = await json_object(request)
-        if body is None:
-            message = "We could not parse the JSON body of your request."
-            raise RefusalError(error(400, message))
-        try:
-            return key, shape.model_validate(body)
-        except ValidationError as problem:
-            raise RefusalError(validation_error(problem)) from None
 
     def _complete(
         self, body: ChatRequest, words: str, account: str, twist: str | None
@@ -223,9 +200,9 @@ class OpenAI:
         }
         return self._respond(answer, tokens)
 
-    def _respond(self, answer: dict[str, Any], tokens: int) -> web.Response:
+    def _respond(self, answer: dict[str, Any], tokens: int, name: str = "") -> web.Response:
         headers = {
-            "x-request-id": f"req_{secrets.token_hex(16)}",
+            "x-request-id": name or f"req_{secrets.token_hex(16)}",
             "openai-version": "2020-10-01",
             **self._window.spend(tokens),
         }
