@@ -209,10 +209,11 @@ CREATE FUNCTION rowmill.gates(OUT names text[], OUT free integer[]) RETURNS reco
     AS $$
 BEGIN
     WITH gate AS MATERIALIZED (
-        SELECT l.lane, l.source, l.paused_at IS NOT NULL AS paused,
-               least(l.max_running, l.platform_max_running) AS most
+        SELECT l.lane, l.source,
+               l.paused_at IS NOT NULL OR coalesce(l.broken_until > clock_timestamp(), false) AS paused,
+               least(l.max_running, l.platform_max_running, CASE WHEN l.broken_until IS NOT NULL THEN 1 END) AS most
           FROM rowmill.lanes l
-         WHERE l.paused_at IS NOT NULL
+         WHERE l.paused_at IS NOT NULL OR l.broken_until IS NOT NULL
             OR l.max_running IS NOT NULL OR l.platform_max_running IS NOT NULL
     ), running AS MATERIALIZED (
         SELECT q.lane, s.name AS source, q.jobs
@@ -230,6 +231,17 @@ BEGIN
                      END::integer)
       INTO names, free FROM gate g;
 END $$;
+
+--
+-- Name: heal(text); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.heal(p_lane text) RETURNS void
+    LANGUAGE sql
+    AS $$
+    UPDATE rowmill.lanes SET broken_until = NULL, broken_for = NULL, broken_why = NULL
+     WHERE lane = p_lane AND source = '*' AND broken_until IS NOT NULL
+$$;
 
 --
 -- Name: heartbeat(bigint, integer, boolean); Type: FUNCTION; Schema: rowmill; Owner: -
@@ -680,6 +692,32 @@ BEGIN
 END $$;
 
 --
+-- Name: trip(text, text, double precision); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.trip(p_lane text, p_why text, p_seconds double precision) RETURNS timestamp with time zone
+    LANGUAGE sql
+    AS $$
+    WITH tripped AS (
+        INSERT INTO rowmill.lanes AS l (lane, broken_until, broken_for, broken_why)
+        VALUES (p_lane, clock_timestamp() + make_interval(secs => p_seconds),
+                make_interval(secs => p_seconds), p_why)
+        ON CONFLICT (lane, source) DO UPDATE
+           SET (broken_for, broken_until, broken_why) = (
+               SELECT f.longer, clock_timestamp() + f.longer, excluded.broken_why
+                 FROM (SELECT greatest(excluded.broken_for, CASE WHEN l.broken_for IS NOT NULL
+                              THEN least(l.broken_for * 2, interval '10 minutes') END) AS longer) f)
+         WHERE coalesce(l.broken_until <= clock_timestamp(), true)
+        RETURNING l.broken_until, l.broken_for
+    ), told AS (
+        INSERT INTO rowmill.actions (who, action, subject, detail)
+        SELECT 'rowmill', 'breaker', 'lane ' || p_lane, jsonb_build_object('why', p_why, 'for', t.broken_for)
+          FROM tripped t
+    )
+    SELECT t.broken_until FROM tripped t
+$$;
+
+--
 -- Name: used_in(text, timestamp with time zone); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 
@@ -900,6 +938,9 @@ CREATE TABLE rowmill.lanes (
     pause_reason text,
     max_running integer,
     platform_max_running integer,
+    broken_until timestamp with time zone,
+    broken_for interval,
+    broken_why text,
     CONSTRAINT lanes_max_running_check CHECK ((max_running >= 0)),
     CONSTRAINT lanes_platform_max_running_check CHECK ((platform_max_running >= 0))
 );
@@ -1096,6 +1137,7 @@ CREATE VIEW rowmill.waiting AS
      LEFT JOIN LATERAL ( SELECT
                 CASE
                     WHEN (gate.paused IS NOT NULL) THEN gate.paused
+                    WHEN (gate.broken IS NOT NULL) THEN gate.broken
                     WHEN (own.unserved ? q.lane) THEN ((('no worker can do '::text || q.lane) || ' on this database: '::text) || (own.unserved ->> q.lane))
                     WHEN (NOT live.any_worker) THEN 'no worker is running'::text
                     WHEN (NOT live.serving) THEN ('no live worker serves lane '::text || q.lane)
@@ -1108,11 +1150,18 @@ CREATE VIEW rowmill.waiting AS
                    FROM rowmill.workers v
                   WHERE ((v.stopped_at IS NULL) AND (NOT v.draining) AND (v.heartbeat_at > (statement_timestamp() - v.lease)))) live,
             LATERAL ( SELECT min((((g.subject || ' is paused'::text) || COALESCE((' by '::text || g.paused_by), ''::text)) || COALESCE((': '::text || g.pause_reason), ''::text))) FILTER (WHERE (g.paused_at IS NOT NULL)) AS paused,
+                    min(((((g.subject || ' is left alone until '::text) || to_char((g.broken_until AT TIME ZONE 'UTC'::text), 'HH24:MI:SS" UTC"'::text)) || ': '::text) || g.broken_why)) FILTER (WHERE (g.broken_until > statement_timestamp())) AS broken,
                     min((((((g.subject || ' is full: '::text) || g.running) || ' of '::text) || g.most) || ' run'::text)) FILTER (WHERE (g.running >= g.most)) AS full_
                    FROM ( SELECT l.paused_at,
                             l.paused_by,
                             l.pause_reason,
-                            LEAST(l.max_running, l.platform_max_running) AS most,
+                            l.broken_until,
+                            l.broken_why,
+                            LEAST(l.max_running, l.platform_max_running,
+                                CASE
+                                    WHEN (l.broken_until IS NOT NULL) THEN 1
+                                    ELSE NULL::integer
+                                END) AS most,
                                 CASE
                                     WHEN ((l.lane = '*'::text) AND (l.source = '*'::text)) THEN 'everything'::text
                                     WHEN (l.source = '*'::text) THEN ('lane '::text || l.lane)
@@ -1120,7 +1169,7 @@ CREATE VIEW rowmill.waiting AS
                                     ELSE ((('lane '::text || l.lane) || ' of '::text) || l.source)
                                 END AS subject,
                                 CASE
-                                    WHEN (LEAST(l.max_running, l.platform_max_running) IS NOT NULL) THEN ( SELECT count(*) AS count
+                                    WHEN ((LEAST(l.max_running, l.platform_max_running) IS NOT NULL) OR (l.broken_until IS NOT NULL)) THEN ( SELECT count(*) AS count
                                        FROM (rowmill.queue c
                                          JOIN rowmill.sources cs ON ((cs.id = c.source)))
                                       WHERE ((c.state = 'claimed'::rowmill.queue_state) AND ((l.lane = '*'::text) OR (l.lane = c.lane)) AND ((l.source = '*'::text) OR (l.source = cs.name))))

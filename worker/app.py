@@ -26,6 +26,7 @@ from jobs.providers.runner import Runner
 from jobs.providers.transport import AiohttpTransport
 from jobs.storage import open_storage
 from worker import __version__, transitions
+from worker.breaker import Breaker
 from worker.consumer import Consumer
 from worker.executor import Executor, PaidCalls, Running, Services
 from worker.generate.words import mirrors_kind
@@ -74,12 +75,14 @@ class Worker:
 
     def _build(self, runner: PaidCalls, policy: HostPolicy) -> None:
         settings, store = self.settings, self.store
+        self.breaker = Breaker(store)
         self.maintenance = Maintenance(
             store,
             runner,
             self.ledger,
             worker=lambda: self.id,
             platforms=lambda: list(self._platforms.values()),
+            breaker=self.breaker,
             reload=self.load_sources,
             lease=settings.lease_seconds,
             sweep_seconds=settings.sweep_seconds,
@@ -92,7 +95,7 @@ class Worker:
         )
         self.executor = Executor(
             self.registry,
-            Services(runner, self._client, policy),
+            Services(runner, self._client, policy, self.breaker),
             max_yields=settings.max_yields,
             put=self.settler.put,
             dropped=self._dropped,

@@ -83,10 +83,16 @@ class JobContext:
         self._services = services
 
     async def call(self, step: str, provider: str, task: Task) -> CallResult:
-        running = self._running
-        return await self._services.runner.call(
-            running.journal, running.job, step, provider, task, progress=self.progress
-        )
+        running, health = self._running, self._services.health
+        try:
+            result = await self._services.runner.call(
+                running.journal, running.job, step, provider, task, progress=self.progress
+            )
+        except ProviderError as error:
+            health.failed(provider, error.failure)
+            raise
+        health.succeeded(provider)
+        return result
 
     def progress(self, percent: float) -> None:
         self._running.percent = max(self._running.percent, min(100.0, percent))
@@ -117,6 +123,14 @@ class PaidCalls(Protocol):
     async def settle_orphan(self, journal: Journal, submission: Submission) -> bool: ...
 
 
+class Health(Protocol):
+    """Hears how each paid call went; see worker/breaker.py."""
+
+    def failed(self, lane: str, failure: Failure) -> None: ...
+
+    def succeeded(self, lane: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What handlers reach through their context, shared by all jobs of a worker."""
@@ -124,6 +138,7 @@ class Services:
     runner: PaidCalls
     client: httpx.AsyncClient
     policy: HostPolicy
+    health: Health
 
 
 class Executor:

@@ -2,6 +2,7 @@
 
 rescue       claims of workers that stopped go back to the queue
 limits       the platform's own settings become gates
+breakers     which lanes others have left alone
 sources      newly attached tables, kinds that became possible
 partitions   made ahead of time
 sweep        ready rows that missed their trigger
@@ -20,6 +21,7 @@ from typing import Any
 
 import structlog
 
+from worker.breaker import Breaker
 from worker.executor import PaidCalls
 from worker.ledger import ClaimJournal, Ledger, submission_of
 from worker.maps import Platform
@@ -44,6 +46,7 @@ class Maintenance:
         *,
         worker: Callable[[], int],
         platforms: Callable[[], list[Platform]],
+        breaker: Breaker,
         reload: Callable[[], Awaitable[None]],
         lease: float,
         sweep_seconds: float,
@@ -56,6 +59,7 @@ class Maintenance:
         self._lease = lease
         self._chores = [
             Chore("limits", 2.0, self.limits),
+            Chore("breakers", 2.0, breaker.refresh),
             Chore("rescue", lease / 4, self.rescue),
             Chore("sources", 5.0, reload),
             Chore("partitions", 3600.0, self.make_partitions),

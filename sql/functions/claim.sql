@@ -48,10 +48,11 @@ CREATE OR REPLACE FUNCTION rowmill.gates(OUT names text[], OUT free integer[])
 LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off AS $$
 BEGIN
     WITH gate AS MATERIALIZED (
-        SELECT l.lane, l.source, l.paused_at IS NOT NULL AS paused,
-               least(l.max_running, l.platform_max_running) AS most
+        SELECT l.lane, l.source,
+               l.paused_at IS NOT NULL OR coalesce(l.broken_until > clock_timestamp(), false) AS paused,
+               least(l.max_running, l.platform_max_running, CASE WHEN l.broken_until IS NOT NULL THEN 1 END) AS most
           FROM rowmill.lanes l
-         WHERE l.paused_at IS NOT NULL
+         WHERE l.paused_at IS NOT NULL OR l.broken_until IS NOT NULL
             OR l.max_running IS NOT NULL OR l.platform_max_running IS NOT NULL
     ), running AS MATERIALIZED (
         SELECT q.lane, s.name AS source, q.jobs
@@ -69,6 +70,36 @@ BEGIN
                      END::integer)
       INTO names, free FROM gate g;
 END $$;
+
+-- A lane's provider fails: leave it alone, twice as long as the last time if nothing succeeded since.
+-- Nothing changes while it is left alone already. Returns until when it is.
+CREATE OR REPLACE FUNCTION rowmill.trip(p_lane text, p_why text, p_seconds double precision)
+RETURNS timestamptz LANGUAGE sql AS $$
+    WITH tripped AS (
+        INSERT INTO rowmill.lanes AS l (lane, broken_until, broken_for, broken_why)
+        VALUES (p_lane, clock_timestamp() + make_interval(secs => p_seconds),
+                make_interval(secs => p_seconds), p_why)
+        ON CONFLICT (lane, source) DO UPDATE
+           SET (broken_for, broken_until, broken_why) = (
+               SELECT f.longer, clock_timestamp() + f.longer, excluded.broken_why
+                 FROM (SELECT greatest(excluded.broken_for, CASE WHEN l.broken_for IS NOT NULL
+                              THEN least(l.broken_for * 2, interval '10 minutes') END) AS longer) f)
+         WHERE coalesce(l.broken_until <= clock_timestamp(), true)
+        RETURNING l.broken_until, l.broken_for
+    ), told AS (
+        INSERT INTO rowmill.actions (who, action, subject, detail)
+        SELECT 'rowmill', 'breaker', 'lane ' || p_lane, jsonb_build_object('why', p_why, 'for', t.broken_for)
+          FROM tripped t
+    )
+    SELECT t.broken_until FROM tripped t
+$$;
+
+-- It works again.
+CREATE OR REPLACE FUNCTION rowmill.heal(p_lane text) RETURNS void
+LANGUAGE sql AS $$
+    UPDATE rowmill.lanes SET broken_until = NULL, broken_for = NULL, broken_why = NULL
+     WHERE lane = p_lane AND source = '*' AND broken_until IS NOT NULL
+$$;
 
 -- Take up to p_want jobs for one worker, in strict order: rank, then ready time, then id.
 --

@@ -13,6 +13,7 @@ from jobs.providers.runner import Runner
 from tests.database.platform_samples import project, user
 from tests.database.redis_servers import WAIT
 from worker import arq_host
+from worker.breaker import Breaker
 from worker.coordination import ConnectionPool
 from worker.ledger import Lease, Ledger
 from worker.maintenance import Maintenance
@@ -34,6 +35,7 @@ async def maintenance_of(store: Store) -> Maintenance:
         Ledger(store, Lease(30.0)),
         worker=lambda: 1,
         platforms=lambda: list(platforms.values()),
+        breaker=Breaker(store),
         reload=reload,
         lease=30.0,
         sweep_seconds=60.0,

@@ -95,8 +95,14 @@ def _lane(lane: Row) -> tuple[str, ...]:
         str(lane["per_minute_out"]),
         *(_ms(lane[name]) for name in ("wait_p50_ms", "wait_p95_ms", "run_p50_ms", "run_p95_ms")),
         _money(lane["spend_cents_today"]),
-        (lane["pause_reason"] or "yes") if lane["paused"] else "",
+        _closed(lane),
     )
+
+
+def _closed(lane: Row) -> str:
+    if lane["paused"]:
+        return lane["pause_reason"] or "yes"
+    return f"left alone: {lane['broken_why']}" if lane["broken_until"] else ""
 
 
 def _worker(worker: Row) -> tuple[str, ...]:

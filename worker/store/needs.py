@@ -38,6 +38,14 @@ def notices(lanes: list[Row], gates: list[Row]) -> list[Row]:
             reason = f": {row['pause_reason']}" if row["pause_reason"] else ""
             message = f"paused by {row['paused_by']}{reason}; {_jobs(behind)}"
             items.append(_item("paused", gate.subject, message, f"rowmill resume {gate.arguments}"))
+        if row["broken_until"]:
+            until = (
+                f"left alone until {row['broken_until']}" if row["broken"] else "being tried again"
+            )
+            message = f"{until}: {row['broken_why']}; {_jobs(behind)}"
+            items.append(
+                _item("breaker", gate.subject, message, f"rowmill resume {gate.arguments}")
+            )
     return items
 
 

@@ -152,13 +152,15 @@ VALUES ($3, 'pause', $5,
 _RESUME = """
 WITH before AS (
     SELECT to_jsonb(l) AS gate FROM rowmill.lanes l
-     WHERE l.lane = $1 AND l.source = $2 AND l.paused_at IS NOT NULL FOR UPDATE
+     WHERE l.lane = $1 AND l.source = $2 AND (l.paused_at IS NOT NULL OR l.broken_until IS NOT NULL)
+       FOR UPDATE
 ), dropped AS (
     DELETE FROM rowmill.lanes l
      WHERE l.lane = $1 AND l.source = $2 AND EXISTS (SELECT FROM before)
        AND l.max_running IS NULL AND l.platform_max_running IS NULL
 ), opened AS (
-    UPDATE rowmill.lanes l SET paused_at = NULL, paused_by = NULL, pause_reason = NULL
+    UPDATE rowmill.lanes l SET paused_at = NULL, paused_by = NULL, pause_reason = NULL,
+           broken_until = NULL, broken_for = NULL, broken_why = NULL
      WHERE l.lane = $1 AND l.source = $2 AND EXISTS (SELECT FROM before)
        AND NOT (l.max_running IS NULL AND l.platform_max_running IS NULL)
 )
@@ -190,7 +192,10 @@ async def pause(
 
 
 async def resume(store: Store, *, lane: str = EVERY, source: str = EVERY, who: str) -> bool:
-    """Take a pause back; False if there was none. Pauses attached elsewhere still hold."""
+    """Take a pause back, and close a breaker; False if there was neither.
+
+    Pauses attached elsewhere still hold.
+    """
     gate = await known_gate(store, lane, source)
     return await store.value(_RESUME, gate.lane, gate.source, who, gate.subject) is not None
 

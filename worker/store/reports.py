@@ -34,7 +34,8 @@ SELECT clock_timestamp() AS at, current_database() AS name,
 
 _GATES = """
 SELECT lane, source, paused_at IS NOT NULL AS paused, paused_by, pause_reason,
-       least(max_running, platform_max_running) AS most
+       least(max_running, platform_max_running) AS most, broken_until, broken_why,
+       broken_until > clock_timestamp() AS broken
   FROM rowmill.lanes ORDER BY lane, source
 """
 
@@ -142,10 +143,13 @@ def _idle_lane(lane: str, source: str) -> Row:
 def _gated(gates: list[Row], lane: str, source: str) -> Row:
     mine = [g for g in gates if Gate(g["lane"], g["source"]).matches(lane, source)]
     pauses = [g for g in mine if g["paused"]]
+    broken = next((g for g in mine if g["broken_until"]), None)
     return {
         "limit": min((g["most"] for g in mine if g["most"] is not None), default=None),
         "paused": bool(pauses),
         "pause_reason": next((g["pause_reason"] for g in pauses if g["pause_reason"]), None),
+        "broken_until": broken and broken["broken_until"],
+        "broken_why": broken and broken["broken_why"],
     }
 
 

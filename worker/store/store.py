@@ -261,6 +261,24 @@ class Store:
             to_json(list(rows)),
         )
 
+    # ------------------------------------------------------------------ breakers
+
+    async def trip(self, lane: str, why: str, seconds: float) -> datetime | None:
+        """Until when the lane is left alone; None where it was already."""
+        until: datetime | None = await self.value(
+            "SELECT rowmill.trip($1, $2, $3)", lane, why, seconds
+        )
+        return until
+
+    async def heal(self, lane: str) -> None:
+        await self.value("SELECT rowmill.heal($1)", lane)
+
+    async def broken_lanes(self) -> set[str]:
+        rows = await self.fetch(
+            "SELECT lane FROM rowmill.lanes WHERE source = '*' AND broken_until IS NOT NULL"
+        )
+        return {row["lane"] for row in rows}
+
     # ------------------------------------------------------------------ the ledger
 
     async def intend(self, intents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
