@@ -37,6 +37,12 @@ class Account:
     headers: Mapping[str, str] = field(default_factory=dict)
     """Sent with every request: versions, projects."""
 
+    def over(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """`headers` with the account's own in their place, however those are capitalised."""
+        own = {name.lower() for name in self.headers}
+        kept = {name: value for name, value in headers.items() if name.lower() not in own}
+        return {**kept, **self.headers}
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

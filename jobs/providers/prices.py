@@ -20,7 +20,7 @@ from jobs.contract import TokenPrice, Usage
 from jobs.providers.errors import invalid
 
 MILLION = Decimal(1_000_000)
-SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
+SNAPSHOT = re.compile(r"-\d{4}(-?)\d{2}\1\d{2}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class PriceTable:
         self._prices = prices
 
     def of(self, provider: str, model: str) -> Price:
-        """The price of a model, of its undated name (`-2024-07-18`) or unversioned name (`:…`)."""
+        """The price of a model, or of its undated (`-2024-07-18`) or unversioned (`:…`) name."""
         for name in (model, SNAPSHOT.sub("", model), model.partition(":")[0]):
             price = self._prices.get((provider, name))
             if price is not None:

@@ -12,10 +12,16 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from jobs.providers.adapter import Account, Adapter
+from jobs.providers.vendors.anthropic import Anthropic
 from jobs.providers.vendors.openai import OpenAI
 from jobs.providers.vendors.replicate import Replicate
 
-ADAPTERS: Mapping[str, Adapter] = {adapter.name: adapter for adapter in (OpenAI(), Replicate())}
+_ALL: tuple[Adapter, ...] = (
+    Anthropic(),
+    OpenAI(),
+    Replicate(),
+)
+ADAPTERS: Mapping[str, Adapter] = {adapter.name: adapter for adapter in _ALL}
 
 
 class ProviderSettings(BaseModel):

@@ -34,6 +34,11 @@ CHAT_PRICES = {
     "gpt-4o": TextPrice(input=Decimal(250), output=Decimal(1000)),
 }
 
+ANTHROPIC_PRICES = {
+    "claude-sonnet-5-5": TextPrice(input=Decimal(200), output=Decimal(1000)),
+    "claude-haiku-4-5": TextPrice(input=Decimal(100), output=Decimal(500)),
+}
+
 EMBEDDING_PRICES = {
     "text-embedding-3-small": TextPrice(input=Decimal(2)),
     "text-embedding-3-large": TextPrice(input=Decimal(13)),

@@ -15,6 +15,7 @@ from jobs.sandbox.bill import Bill, plain
 from jobs.sandbox.faults import Faults, UnknownFaultError
 from jobs.sandbox.gate import Gate, RefusalError, Vendor
 from jobs.sandbox.predictions import Pace
+from jobs.sandbox.vendors.anthropic import Anthropic
 from jobs.sandbox.vendors.openai import OpenAI
 from jobs.sandbox.vendors.replicate import Replicate
 
@@ -53,7 +54,11 @@ class Sandbox:
         self._host, self._port, self._latency = host, port, latency
         gate = Gate(self.bill, self.faults)
         pace = Pace(duration, steps)
-        vendors: list[Vendor] = [OpenAI(gate, seed), Replicate(gate, pace, seed)]
+        vendors: list[Vendor] = [
+            Anthropic(gate, seed),
+            OpenAI(gate, seed),
+            Replicate(gate, pace, seed),
+        ]
         self._vendors = {vendor.name: vendor for vendor in vendors}
         self._runner = web.AppRunner(
             self._app(),

@@ -6,14 +6,14 @@ import base64
 import secrets
 import time
 from array import array
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, cast
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from jobs.sandbox.bill import strings_in
 from jobs.sandbox.faults import UnknownFaultError
-from jobs.sandbox.gate import BAD_KEY, Gate, RefusalError, account_of, json_object, key_of
+from jobs.sandbox.gate import BAD_KEY, Body, Gate, RefusalError, Strict, account_of, body_of, key_of
 from jobs.sandbox.prices import CHAT_PRICES, EMBEDDING_PRICES, text_cents
 from jobs.sandbox.quota import Window
 from jobs.sandbox.text import clip, compose, count_tokens, embed
@@ -21,6 +21,7 @@ from jobs.sandbox.vendors.openai_errors import (
     error,
     no_such_model,
     no_such_path,
+    not_json,
     refuse,
     unauthorized,
     validation_error,
@@ -34,14 +35,7 @@ MAX_TOKENS_EACH = 8192
 MAX_TOKENS_IN_ALL = 300_000
 CHAT_OVERHEAD, MESSAGE_OVERHEAD = 3, 4  # tokens that frame a prompt
 
-Body = TypeVar("Body", bound=BaseModel)
 TokenIds = list[Annotated[int, Field(ge=0)]]
-
-
-class Strict(BaseModel):
-    """Unknown fields are refused, as the vendor refuses them."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Message(Strict):
@@ -144,14 +138,7 @@ class OpenAI:
         key = key_of(request, "Bearer")
         if not key or key == BAD_KEY:
             raise RefusalError(unauthorized(key))
-        body = await json_object(request)
-        if body is None:
-            message = "We could not parse the JSON body of your request."
-            raise RefusalError(error(400, message))
-        try:
-            return key, shape.model_validate(body)
-        except ValidationError as problem:
-            raise RefusalError(validation_error(problem)) from None
+        return key, await body_of(request, shape, not_json, validation_error)
 
     def _complete(
         self, body: ChatRequest, words: str, account: str, twist: str | None
