@@ -80,11 +80,17 @@ def _accepted(op: Op, status: int) -> Accepted:
 
 
 def error_in(response: Response) -> Mapping[str, Any]:
-    """The object many vendors put under `error`; a proxy's body has none."""
+    """The object many vendors put under `error`, Google now and then in a list of one.
+
+    A proxy's body has none.
+    """
     try:
-        error = response.object().get("error")
+        body = response.json()
     except Garbled:
-        error = None
+        body = None
+    if isinstance(body, list) and len(body) == 1:
+        body = body[0]
+    error = body.get("error") if isinstance(body, dict) else None
     if isinstance(error, dict):
         return error
     return {"message": error if isinstance(error, str) else ""}

@@ -34,6 +34,8 @@ class Price:
     cached: Decimal | None = None
     """Input tokens the provider had cached; None: no discount."""
     output: Decimal = Decimal(0)
+    output_image: Decimal | None = None
+    """Per million output tokens that are an image; None: they cost what others do."""
     run_second: Decimal = Decimal(0)
     """Per second the provider's machine ran."""
     output_second: Decimal = Decimal(0)

@@ -13,11 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from jobs.providers.adapter import Account, Adapter
 from jobs.providers.vendors.anthropic import Anthropic
+from jobs.providers.vendors.gemini import Gemini
 from jobs.providers.vendors.openai import OpenAI
 from jobs.providers.vendors.replicate import Replicate
 
 _ALL: tuple[Adapter, ...] = (
     Anthropic(),
+    Gemini(),
     OpenAI(),
     Replicate(),
 )

@@ -11,6 +11,7 @@ twice" is read off *its* bill, never off our own ledger.
 Base URLs, as the adapters want them:
 
     anthropic         {url}/anthropic/v1
+    gemini            {url}/gemini/v1beta
     openai            {url}/openai/v1
     replicate         {url}/replicate/v1
 

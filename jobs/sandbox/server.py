@@ -16,6 +16,7 @@ from jobs.sandbox.faults import Faults, UnknownFaultError
 from jobs.sandbox.gate import Gate, RefusalError, Vendor
 from jobs.sandbox.predictions import Pace
 from jobs.sandbox.vendors.anthropic import Anthropic
+from jobs.sandbox.vendors.gemini import Gemini
 from jobs.sandbox.vendors.openai import OpenAI
 from jobs.sandbox.vendors.replicate import Replicate
 
@@ -56,6 +57,7 @@ class Sandbox:
         pace = Pace(duration, steps)
         vendors: list[Vendor] = [
             Anthropic(gate, seed),
+            Gemini(gate, seed),
             OpenAI(gate, seed),
             Replicate(gate, pace, seed),
         ]

@@ -30,6 +30,7 @@ from jobs.providers.errors import Garbled, ProviderError
 from jobs.providers.prices import Price, PriceTable, load_prices
 from jobs.providers.registry import ProviderSettings, build_providers
 from jobs.providers.vendors.anthropic import Anthropic
+from jobs.providers.vendors.gemini import Gemini
 from jobs.providers.vendors.openai import OpenAI
 from jobs.providers.vendors.replicate import Replicate
 from tests.unit.values import GARBLED, NOW, PRICES, response
@@ -83,6 +84,7 @@ def test_status_decides_where_the_body_says_nothing(
         OPENAI,
         REPLICATE,
         Anthropic(),
+        Gemini(),
     ]
     for adapter in adapters:
         failure = adapter.classify(op, response(status, body))

@@ -21,6 +21,7 @@ from jobs.sandbox.prices import (
     ANTHROPIC_PRICES,
     CHAT_PRICES,
     EMBEDDING_PRICES,
+    GEMINI_PRICES,
     MEDIA_PRICES,
     TextPrice,
 )
@@ -65,6 +66,7 @@ def test_prices_equal_the_adapters_price_table() -> None:
     table = tomllib.loads(files("jobs.providers").joinpath("prices.toml").read_text())
     by_tokens: dict[str, dict[str, TextPrice]] = {
         "anthropic": ANTHROPIC_PRICES,
+        "gemini": GEMINI_PRICES,
         "openai": {**CHAT_PRICES, **EMBEDDING_PRICES},
     }
     for provider, prices in by_tokens.items():
@@ -72,6 +74,7 @@ def test_prices_equal_the_adapters_price_table() -> None:
             entry = table[provider][model]
             assert Decimal(entry["input"]) == price.input
             assert Decimal(entry.get("output", "0")) == price.output
+            assert Decimal(entry.get("output_image", "0")) == price.image
     for medium, media in MEDIA_PRICES.items():
         entry = table["replicate"][f"sandbox/{medium}"]
         assert Decimal(entry.get("run_second", "0")) == media.second
