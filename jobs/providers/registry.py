@@ -15,12 +15,14 @@ from jobs.providers.adapter import Account, Adapter
 from jobs.providers.vendors.anthropic import Anthropic
 from jobs.providers.vendors.gemini import Gemini
 from jobs.providers.vendors.openai import OpenAI
+from jobs.providers.vendors.openai_responses import OpenAIResponses
 from jobs.providers.vendors.replicate import Replicate
 
 _ALL: tuple[Adapter, ...] = (
     Anthropic(),
     Gemini(),
     OpenAI(),
+    OpenAIResponses(),
     Replicate(),
 )
 ADAPTERS: Mapping[str, Adapter] = {adapter.name: adapter for adapter in _ALL}

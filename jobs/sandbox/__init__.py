@@ -13,6 +13,7 @@ Base URLs, as the adapters want them:
     anthropic         {url}/anthropic/v1
     gemini            {url}/gemini/v1beta
     openai            {url}/openai/v1
+    openai_responses  {url}/openai/v1
     replicate         {url}/replicate/v1
 
 A charge is ascribed to a job by a mark in its prompt or input: `[job:generation_jobs/<key>]`.

@@ -34,6 +34,7 @@ class MediaPrice:
 CHAT_PRICES = {
     "gpt-4o-mini": TextPrice(input=Decimal(15), output=Decimal(60)),
     "gpt-4o": TextPrice(input=Decimal(250), output=Decimal(1000)),
+    "gpt-5-mini": TextPrice(input=Decimal(25), output=Decimal(200)),
 }
 
 ANTHROPIC_PRICES = {

@@ -58,7 +58,7 @@ class Sandbox:
         vendors: list[Vendor] = [
             Anthropic(gate, seed),
             Gemini(gate, seed),
-            OpenAI(gate, seed),
+            OpenAI(gate, pace, seed),
             Replicate(gate, pace, seed),
         ]
         self._vendors = {vendor.name: vendor for vendor in vendors}

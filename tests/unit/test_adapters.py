@@ -32,6 +32,7 @@ from jobs.providers.registry import ProviderSettings, build_providers
 from jobs.providers.vendors.anthropic import Anthropic
 from jobs.providers.vendors.gemini import Gemini
 from jobs.providers.vendors.openai import OpenAI
+from jobs.providers.vendors.openai_responses import OpenAIResponses
 from jobs.providers.vendors.replicate import Replicate
 from tests.unit.values import GARBLED, NOW, PRICES, response
 from tests.unit.values import refused as refused_by
@@ -85,6 +86,7 @@ def test_status_decides_where_the_body_says_nothing(
         REPLICATE,
         Anthropic(),
         Gemini(),
+        OpenAIResponses(),
     ]
     for adapter in adapters:
         failure = adapter.classify(op, response(status, body))
@@ -599,7 +601,7 @@ def test_build_providers() -> None:
 
 
 def test_a_provider_cannot_happen_by_accident() -> None:
-    with pytest.raises(ValueError, match=r"no adapter 'replicate-sandbox'.*openai, replicate"):
+    with pytest.raises(ValueError, match=r"no adapter 'replicate-sandbox'.*openai, .*replicate"):
         build_providers({"replicate-sandbox": ProviderSettings()})
     with pytest.raises(ValidationError):
         ProviderSettings.model_validate({"api_kee": "x"})
