@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 from jobs.contract import Accepted, Failure, FailureKind
 from jobs.providers.adapter import Op, Response
+from jobs.providers.errors import Garbled
 
 LONG_WAIT = 60.0
 """For a server that says "don't retry": not at once, whatever the status suggests."""
@@ -75,6 +77,23 @@ def _accepted(op: Op, status: int) -> Accepted:
     if op == "submit" and (status >= 500 or status == 408):
         return "unknown"
     return "no"
+
+
+def error_in(response: Response) -> Mapping[str, Any]:
+    """The object many vendors put under `error`, Google now and then in a list of one.
+
+    A proxy's body has none.
+    """
+    try:
+        body = response.json()
+    except Garbled:
+        body = None
+    if isinstance(body, list) and len(body) == 1:
+        body = body[0]
+    error = body.get("error") if isinstance(body, dict) else None
+    if isinstance(error, dict):
+        return error
+    return {"message": error if isinstance(error, str) else ""}
 
 
 def retry_after(response: Response) -> float | None:

@@ -9,8 +9,6 @@ from jobs.providers.adapter import Account
 from jobs.providers.errors import invalid
 
 RATIO = re.compile(r"[1-9]\d{0,3}:[1-9]\d{0,3}")
-REF_ID = re.compile(r"[\w-]+")
-"""An id that may become a part of a path."""
 
 
 def media_model(provider: str, task: Task, account: Account, media: tuple[str, ...]) -> str:
@@ -40,22 +38,3 @@ def problem_of_media(task: MediaTask, schemes: tuple[str, ...]) -> str | None:
         if not image.startswith(schemes):
             return f"an image must begin with {' or '.join(schemes)}, not {image[:80]!r}"
     return None
-
-
-def is_id(value: object) -> bool:
-    """Whether it can be part of a path."""
-    return isinstance(value, str) and REF_ID.fullmatch(value) is not None
-
-
-def checked_id(value: object) -> str:
-    """Raises `ValueError`."""
-    if not isinstance(value, str) or not is_id(value):
-        raise ValueError(f"an id that can't be part of a path: {value!r}")
-    return value
-
-
-def checked_url(value: object) -> str:
-    """Raises `ValueError`."""
-    if not isinstance(value, str) or not value.startswith(("https://", "http://")):
-        raise ValueError(f"not the URL of an output: {value!r}")
-    return value

@@ -20,7 +20,7 @@ from jobs.contract import TokenPrice, Usage
 from jobs.providers.errors import invalid
 
 MILLION = Decimal(1_000_000)
-SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
+SNAPSHOT = re.compile(r"-\d{4}(-?)\d{2}\1\d{2}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class Price:
     cached: Decimal | None = None
     """Input tokens the provider had cached; None: no discount."""
     output: Decimal = Decimal(0)
+    output_image: Decimal | None = None
+    """Per million output tokens that are an image; None: they cost what others do."""
     run_second: Decimal = Decimal(0)
     """Per second the provider's machine ran."""
     output_second: Decimal = Decimal(0)
@@ -66,7 +68,7 @@ class PriceTable:
         self._prices = prices
 
     def of(self, provider: str, model: str) -> Price:
-        """The price of a model, of its undated name (`-2024-07-18`) or unversioned name (`:…`)."""
+        """The price of a model, or of its undated (`-2024-07-18`) or unversioned (`:…`) name."""
         for name in (model, SNAPSHOT.sub("", model), model.partition(":")[0]):
             price = self._prices.get((provider, name))
             if price is not None:

@@ -12,17 +12,23 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from jobs.providers.adapter import Account, Adapter
+from jobs.providers.vendors.anthropic import Anthropic
 from jobs.providers.vendors.elevenlabs import ElevenLabs
 from jobs.providers.vendors.freepik import Freepik
+from jobs.providers.vendors.gemini import Gemini
 from jobs.providers.vendors.openai import OpenAI
+from jobs.providers.vendors.openai_responses import OpenAIResponses
 from jobs.providers.vendors.replicate import Replicate
 from jobs.providers.vendors.runway import Runway
 from jobs.providers.vendors.stability import Stability
 
 ALL: tuple[Adapter, ...] = (
+    Anthropic(),
     ElevenLabs(),
     Freepik(),
+    Gemini(),
     OpenAI(),
+    OpenAIResponses(),
     Replicate(),
     Runway(),
     Stability(),

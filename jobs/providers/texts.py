@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from jobs.contract import EmbedTask, Task, TextTask, Usage
+from jobs.contract import EmbedTask, Failure, FailureKind, Task, TextTask, Usage
 from jobs.providers.errors import invalid
 from jobs.providers.prices import Price, PriceTable
 
@@ -58,6 +58,30 @@ def cost_of_tokens(
     provider: str, task: Task | None, model: str, usage: Usage, prices: PriceTable
 ) -> Decimal:
     return price_of(provider, task, model, prices).of_tokens(usage)
+
+
+def unusable(
+    provider: str,
+    text: object,
+    *,
+    refusal: str | None = None,
+    code: str = "content_filter",
+    cut: bool = False,
+) -> Failure | None:
+    """Why a 200 brings nothing usable, if it doesn't. It is billed all the same.
+
+    `refusal` says why it was refused, `code` in the vendor's own word; `cut`: a limit was reached.
+    """
+    if refusal is not None:
+        return Failure(FailureKind.POLICY, refusal, code, provider, accepted="yes")
+    if isinstance(text, str) and text:
+        return None
+    if cut:
+        message = "max_tokens was used up before the answer began"
+        return Failure(FailureKind.INVALID, message, "max_tokens", provider, accepted="yes")
+    return Failure(
+        FailureKind.UNKNOWN, "the answer is empty", "empty_answer", provider, accepted="yes"
+    )
 
 
 def tokens(*texts: str) -> int:

@@ -4,18 +4,21 @@ The demo, the tests, the bench and the chaos runs all use it over real HTTP. "No
 twice" is read off *its* bill, never off our own ledger.
 
     async with Sandbox() as sandbox:   # or: python -m jobs.sandbox --port 0 --bill bill.jsonl
-        sandbox.url                    # with the base URLs below
+        sandbox.url                    # the vendors' base URLs begin with it, see below
         sandbox.bill.charges, sandbox.bill.duplicates()
         sandbox.faults.add("429", times=2)    # or words in a prompt: [fault:429*2]
 
 Base URLs, as the adapters want them:
 
-    {url}/elevenlabs/v1
-    {url}/freepik/v1/ai
-    {url}/openai/v1
-    {url}/replicate/v1
-    {url}/runway/v1
-    {url}/stability/v2beta
+    anthropic         {url}/anthropic/v1
+    elevenlabs        {url}/elevenlabs/v1
+    freepik           {url}/freepik/v1/ai
+    gemini            {url}/gemini/v1beta
+    openai            {url}/openai/v1
+    openai_responses  {url}/openai/v1
+    replicate         {url}/replicate/v1
+    runway            {url}/runway/v1
+    stability         {url}/stability/v2beta
 
 A charge is ascribed to a job by a mark in its prompt or input: `[job:generation_jobs/<key>]`.
 The faults are listed in `jobs.sandbox.faults`, the prices in `jobs.sandbox.prices`.

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from aiohttp import web
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jobs.sandbox.bill import Bill
 from jobs.sandbox.faults import Fault, Faults, Stage
 
 BAD_KEY = "bad-key"
+
+Body = TypeVar("Body", bound=BaseModel)
 
 Refuse = Callable[[str, float], web.Response]
 """(fault name, value) → the vendor's error response."""
@@ -34,6 +37,12 @@ class Vendor(Protocol):
     def no_such_path(self, request: web.Request) -> web.Response: ...
 
     def close(self) -> None: ...
+
+
+class Strict(BaseModel):
+    """A request body whose unknown fields are refused, as most vendors refuse them."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class RefusalError(Exception):
@@ -138,3 +147,19 @@ async def json_object(request: web.Request) -> dict[str, Any] | None:
     except ValueError:
         return None
     return body if isinstance(body, dict) else None
+
+
+async def body_of(
+    request: web.Request,
+    shape: type[Body],
+    not_json: Callable[[], web.Response],
+    unfit: Callable[[ValidationError], web.Response],
+) -> Body:
+    """The request's body in that shape, or the vendor's words for what is wrong with it."""
+    body = await json_object(request)
+    if body is None:
+        raise RefusalError(not_json())
+    try:
+        return shape.model_validate(body)
+    except ValidationError as problem:
+        raise RefusalError(unfit(problem)) from None

@@ -74,6 +74,16 @@ class Pace:
     seconds: float
     steps: int | None = None
 
+    def percent(self, born: float, polls: int, twist: str | None) -> int:
+        """How far something is that was made then and looked at so often."""
+        if self.steps is not None:
+            done = DONE_AT * polls // self.steps
+        elif self.seconds > 0:
+            done = int(DONE_AT * (time.monotonic() - born) / self.seconds)
+        else:
+            done = DONE_AT
+        return min(done, STALLED_AT if twist == "stall" else DONE_AT)
+
 
 def new_id() -> str:
     return "".join(secrets.choice(ALPHABET) for _ in range(26))
@@ -141,13 +151,7 @@ class Prediction:
         return True
 
     def _progress(self) -> int:
-        if self.pace.steps is not None:
-            done = DONE_AT * self.polls // self.pace.steps
-        elif self.pace.seconds > 0:
-            done = int(DONE_AT * (time.monotonic() - self.born) / self.pace.seconds)
-        else:
-            done = DONE_AT
-        return min(done, STALLED_AT if self.twist == "stall" else DONE_AT)
+        return self.pace.percent(self.born, self.polls, self.twist)
 
     def files(self) -> list[str]:
         suffix = SUFFIX[self.ask.order.medium]

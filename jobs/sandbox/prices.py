@@ -22,6 +22,8 @@ class TextPrice:
 
     input: Decimal
     output: Decimal = Decimal(0)
+    image: Decimal = Decimal(0)
+    """For output tokens that are an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,19 @@ class SpeechPrice:
 CHAT_PRICES = {
     "gpt-4o-mini": TextPrice(input=Decimal(15), output=Decimal(60)),
     "gpt-4o": TextPrice(input=Decimal(250), output=Decimal(1000)),
+    "gpt-5-mini": TextPrice(input=Decimal(25), output=Decimal(200)),
+}
+
+ANTHROPIC_PRICES = {
+    "claude-sonnet-5-5": TextPrice(input=Decimal(200), output=Decimal(1000)),
+    "claude-haiku-4-5": TextPrice(input=Decimal(100), output=Decimal(500)),
+}
+
+GEMINI_PRICES = {
+    "gemini-3.8-flash": TextPrice(input=Decimal(75), output=Decimal(375)),
+    "gemini-3.1-flash-image": TextPrice(
+        input=Decimal(50), output=Decimal(300), image=Decimal(6000)
+    ),
 }
 
 EMBEDDING_PRICES = {
@@ -78,8 +93,11 @@ STABILITY_PRICES = {
 }
 
 
-def text_cents(price: TextPrice, input_tokens: int, output_tokens: int = 0) -> Decimal:
-    return (price.input * input_tokens + price.output * output_tokens) / MILLION
+def text_cents(
+    price: TextPrice, input_tokens: int, output_tokens: int = 0, image_tokens: int = 0
+) -> Decimal:
+    output = price.output * output_tokens + price.image * image_tokens
+    return (price.input * input_tokens + output) / MILLION
 
 
 def media_cents(medium: str, predict_time: Decimal, items: int) -> Decimal:

@@ -15,8 +15,10 @@ from jobs.sandbox.bill import Bill, plain
 from jobs.sandbox.faults import Faults, UnknownFaultError
 from jobs.sandbox.gate import Gate, RefusalError, Vendor
 from jobs.sandbox.predictions import Pace
+from jobs.sandbox.vendors.anthropic import Anthropic
 from jobs.sandbox.vendors.elevenlabs import ElevenLabs
 from jobs.sandbox.vendors.freepik import Freepik
+from jobs.sandbox.vendors.gemini import Gemini
 from jobs.sandbox.vendors.openai import OpenAI
 from jobs.sandbox.vendors.replicate import Replicate
 from jobs.sandbox.vendors.runway import Runway
@@ -58,9 +60,11 @@ class Sandbox:
         gate = Gate(self.bill, self.faults)
         pace = Pace(duration, steps)
         vendors: list[Vendor] = [
+            Anthropic(gate, seed),
             ElevenLabs(gate, seed),
             Freepik(gate, pace, seed),
-            OpenAI(gate, seed),
+            Gemini(gate, seed),
+            OpenAI(gate, pace, seed),
             Replicate(gate, pace, seed),
             Runway(gate, pace, seed),
             Stability(gate, pace, seed),

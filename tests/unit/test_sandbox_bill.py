@@ -17,7 +17,15 @@ import pytest
 
 from jobs.sandbox import Sandbox
 from jobs.sandbox.faults import UnknownFaultError, parse
-from jobs.sandbox.prices import CHAT_PRICES, EMBEDDING_PRICES, IMAGE_PRICES, MEDIA_PRICES
+from jobs.sandbox.prices import (
+    ANTHROPIC_PRICES,
+    CHAT_PRICES,
+    EMBEDDING_PRICES,
+    GEMINI_PRICES,
+    IMAGE_PRICES,
+    MEDIA_PRICES,
+    TextPrice,
+)
 
 CHAT = "/openai/v1/chat/completions"
 EMBED = "/openai/v1/embeddings"
@@ -57,10 +65,17 @@ async def poll(http: httpx.AsyncClient, made: httpx.Response, times: int = 1) ->
 
 def test_prices_equal_the_adapters_price_table() -> None:
     table = tomllib.loads(files("jobs.providers").joinpath("prices.toml").read_text())
-    for model, price in {**CHAT_PRICES, **EMBEDDING_PRICES, **IMAGE_PRICES}.items():
-        entry = table["openai"][model]
-        assert Decimal(entry["input"]) == price.input
-        assert Decimal(entry.get("output", "0")) == price.output
+    by_tokens: dict[str, dict[str, TextPrice]] = {
+        "anthropic": ANTHROPIC_PRICES,
+        "gemini": GEMINI_PRICES,
+        "openai": {**CHAT_PRICES, **EMBEDDING_PRICES, **IMAGE_PRICES},
+    }
+    for provider, prices in by_tokens.items():
+        for model, price in prices.items():
+            entry = table[provider][model]
+            assert Decimal(entry["input"]) == price.input
+            assert Decimal(entry.get("output", "0")) == price.output
+            assert Decimal(entry.get("output_image", "0")) == price.image
     for medium, media in MEDIA_PRICES.items():
         entry = table["replicate"][f"sandbox/{medium}"]
         assert Decimal(entry.get("run_second", "0")) == media.second

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import Any
 
 from jobs.contract import Failure, FailureKind, MediaTask, Task, Usage
-from jobs.providers.adapter import Account, Op, Page, Ref, RemoteOutput, Request, Response, State
+from jobs.providers.adapter import Account, Op, RemoteOutput, Request, Response, State
 from jobs.providers.errors import Garbled, invalid
 from jobs.providers.failures import failure_of
 from jobs.providers.prices import PriceTable
+from jobs.providers.vendors.synchronous import Synchronous
 
 THOUSAND = Decimal(1000)
 HALF_PRICED = re.compile("flash|turbo")
@@ -70,10 +70,9 @@ KIND_BY_CODE: Mapping[str, FailureKind] = {
 }
 
 
-class ElevenLabs:
+class ElevenLabs(Synchronous):
     name = "elevenlabs"
     base_url = "https://api.elevenlabs.io/v1"
-    poll_seconds = 2.0
     models: Mapping[str, str] = {
         "audio": "eleven_multilingual_v2",
         "voice": "JBFqnCBsd6RMkjVDRZzb",
@@ -106,26 +105,9 @@ class ElevenLabs:
     def submit(self, task: Task, account: Account) -> Request:
         media = _media(task)
         url = f"{account.base_url}/text-to-speech/{_voice(media, account)}"
-        headers = {"xi-api-key": account.api_key, **account.headers}
+        headers = account.over({"xi-api-key": account.api_key})
         body = _body(media, self.model(task, account))
         return Request("POST", f"{url}?output_format={_format(media)}", headers, body)
-
-    def ref(self, _external_id: str, _model: str) -> Ref | None:
-        return None
-
-    def poll(self, _ref: Ref, _account: Account) -> Request | None:
-        return None
-
-    def cancel(self, _ref: Ref, _account: Account) -> Request | None:
-        return None
-
-    def find(self, _account: Account) -> Request | None:
-        return None
-
-    def match(
-        self, _task: Task, _model: str, _since: datetime, _response: Response, _account: Account
-    ) -> Page:
-        return Page(())
 
     def parse(self, _op: Op, response: Response) -> State:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()

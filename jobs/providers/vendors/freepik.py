@@ -26,16 +26,10 @@ from jobs.providers.adapter import (
     Response,
     State,
 )
+from jobs.providers.checked import checked_id, checked_url, is_id
 from jobs.providers.errors import Garbled, invalid
 from jobs.providers.failures import failure_of
-from jobs.providers.media_tasks import (
-    as_media,
-    checked_id,
-    checked_url,
-    is_id,
-    media_model,
-    problem_of_media,
-)
+from jobs.providers.media_tasks import as_media, media_model, problem_of_media
 from jobs.providers.prices import PriceTable
 from jobs.providers.vendors.freepik_models import LOOK, Model, model_named
 

@@ -1,23 +1,23 @@
 """OpenAI and the many servers that speak its protocol: chat completions, embeddings and images.
 
-All answer at once, so there is nothing to poll, and nothing can be asked about a lost request.
+All answer at once. What can be polled is in `openai_responses`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from jobs.contract import EmbedTask, Failure, FailureKind, MediaTask, Task, TextTask, Usage
-from jobs.providers.adapter import Account, Op, Page, Ref, Request, Response, State
+from jobs.providers.adapter import Account, Op, Request, Response, State
 from jobs.providers.errors import Garbled, invalid
-from jobs.providers.failures import failure_of
+from jobs.providers.failures import error_in, failure_of
 from jobs.providers.prices import PriceTable
-from jobs.providers.texts import expected, price_of, problem_of
+from jobs.providers.texts import expected, price_of, problem_of, unusable
 from jobs.providers.vendors import openai_images as images
+from jobs.providers.vendors.synchronous import Synchronous
 
 MAX_TEMPERATURE = 2
 MAX_TEXTS = 2048
@@ -39,12 +39,12 @@ KIND_BY_CODE: Mapping[str, FailureKind] = {
     "model_not_found": FailureKind.INVALID,
 }
 SPEND_LIMIT = "_spend_limit_exceeded"
+BASE_URL = "https://api.openai.com/v1"
 
 
-class OpenAI:
+class OpenAI(Synchronous):
     name = "openai"
-    base_url = "https://api.openai.com/v1"
-    poll_seconds = 2.0
+    base_url = BASE_URL
     models: Mapping[str, str] = {"image": "gpt-image-2"}
 
     def model(self, task: Task, account: Account) -> str:
@@ -81,25 +81,7 @@ class OpenAI:
 
     def submit(self, task: Task, account: Account) -> Request:
         path, body = _asked(task, self.model(task, account))
-        headers = {"Authorization": f"Bearer {account.api_key}", **account.headers}
-        return Request("POST", f"{account.base_url}/{path}", headers, body)
-
-    def ref(self, _external_id: str, _model: str) -> Ref | None:
-        return None
-
-    def poll(self, _ref: Ref, _account: Account) -> Request | None:
-        return None
-
-    def cancel(self, _ref: Ref, _account: Account) -> Request | None:
-        return None
-
-    def find(self, _account: Account) -> Request | None:
-        return None
-
-    def match(
-        self, _task: Task, _model: str, _since: datetime, _response: Response, _account: Account
-    ) -> Page:
-        return Page(())
+        return request_of("POST", path, account, body)
 
     def parse(self, _op: Op, response: Response) -> State:
         body = response.object()
@@ -111,17 +93,33 @@ class OpenAI:
             raise Garbled(f"not a completion, embeddings or images: {error!r}") from error
 
     def classify(self, op: Op, response: Response) -> Failure:
-        error = _error(response)
-        names = [str(error.get(field) or "") for field in ("code", "type")]
-        kinds = (_kind(name) for name in names)
-        return failure_of(
-            op,
-            response,
-            provider=self.name,
-            kind=next((kind for kind in kinds if kind), None),
-            code=names[0] or names[1],
-            message=str(error.get("message") or ""),
-        )
+        return classified(self.name, op, response)
+
+
+# --------------------------------------------------------------------------- both protocols
+
+
+def request_of(method: str, path: str, account: Account, body: Any = None) -> Request:
+    headers = account.over({"Authorization": f"Bearer {account.api_key}"})
+    return Request(method, f"{account.base_url}/{path}", headers, body)
+
+
+def classified(provider: str, op: Op, response: Response) -> Failure:
+    error = error_in(response)
+    names = [str(error.get(field) or "") for field in ("code", "type")]
+    kinds = (kind_of(name) for name in names)
+    return failure_of(
+        op,
+        response,
+        provider=provider,
+        kind=next((kind for kind in kinds if kind), None),
+        code=names[0] or names[1],
+        message=str(error.get("message") or ""),
+    )
+
+
+def kind_of(code: str) -> FailureKind | None:
+    return FailureKind.QUOTA if code.endswith(SPEND_LIMIT) else KIND_BY_CODE.get(code)
 
 
 # --------------------------------------------------------------------------- requests
@@ -174,7 +172,11 @@ def _completion(body: Mapping[str, Any]) -> State:
     choice = body["choices"][0]
     message, finish = choice["message"], choice.get("finish_reason")
     text = message.get("content")
-    failure = _refusal(message.get("refusal"), finish, text)
+    refusal = message.get("refusal")
+    if not refusal and finish == "content_filter":
+        refusal = "the answer was withheld by the content filter"
+    said = str(refusal) if refusal else None
+    failure = unusable(OpenAI.name, text, refusal=said, cut=finish == "length")
     return State(
         phase="failed" if failure else "succeeded",
         external_id=str(body["id"]),
@@ -182,21 +184,6 @@ def _completion(body: Mapping[str, Any]) -> State:
         usage=_usage(body["usage"]),
         failure=failure,
         metadata={"finish_reason": finish, "model": body.get("model")},
-    )
-
-
-def _refusal(refusal: object, finish: object, text: object) -> Failure | None:
-    """A 200 that brings nothing usable. It is billed all the same."""
-    if refusal or finish == "content_filter":
-        message = str(refusal or "the answer was withheld by the content filter")
-        return Failure(FailureKind.POLICY, message, "content_filter", OpenAI.name, accepted="yes")
-    if isinstance(text, str) and text:
-        return None
-    if finish == "length":
-        message = "max_tokens was used up before the answer began"
-        return Failure(FailureKind.INVALID, message, "max_tokens", OpenAI.name, accepted="yes")
-    return Failure(
-        FailureKind.UNKNOWN, "the answer is empty", "empty_answer", OpenAI.name, accepted="yes"
     )
 
 
@@ -222,17 +209,3 @@ def _usage(usage: Mapping[str, Any]) -> Usage:
         output_tokens=int(usage.get("completion_tokens") or 0),
         cached_tokens=int(details.get("cached_tokens") or 0),
     )
-
-
-def _error(response: Response) -> Mapping[str, Any]:
-    try:
-        error = response.object().get("error")
-    except Garbled:
-        error = None
-    if isinstance(error, dict):
-        return error
-    return {"message": error if isinstance(error, str) else ""}
-
-
-def _kind(code: str) -> FailureKind | None:
-    return FailureKind.QUOTA if code.endswith(SPEND_LIMIT) else KIND_BY_CODE.get(code)

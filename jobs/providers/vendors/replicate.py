@@ -23,10 +23,10 @@ from jobs.providers.adapter import (
     Response,
     State,
 )
+from jobs.providers.checked import checked_id, is_id
 from jobs.providers.errors import Garbled, invalid
 from jobs.providers.failures import failure_of
 from jobs.providers.inline import from_data_url
-from jobs.providers.media_tasks import checked_id, is_id
 from jobs.providers.prices import PriceTable
 
 PHASES: Mapping[str, Phase] = {
@@ -155,7 +155,7 @@ class Replicate:
         )
 
     def _request(self, method: str, path: str, account: Account, body: Any = None) -> Request:
-        headers = {"Authorization": f"Bearer {account.api_key}", **account.headers}
+        headers = account.over({"Authorization": f"Bearer {account.api_key}"})
         return Request(method, account.base_url + path, headers, body)
 
     def _next(self, url: str, account: Account) -> Request:

@@ -25,16 +25,10 @@ from jobs.providers.adapter import (
     Response,
     State,
 )
+from jobs.providers.checked import checked_id, checked_url, is_id
 from jobs.providers.errors import Garbled, invalid
 from jobs.providers.failures import LONG_WAIT, failure_of
-from jobs.providers.media_tasks import (
-    as_media,
-    checked_id,
-    checked_url,
-    is_id,
-    media_model,
-    problem_of_media,
-)
+from jobs.providers.media_tasks import as_media, media_model, problem_of_media
 from jobs.providers.prices import Price, PriceTable
 from jobs.providers.vendors.runway_models import ANY, LISTED, MODES, Mode
 

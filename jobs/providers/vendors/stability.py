@@ -8,7 +8,6 @@ An image to start from must come as a data URL, for nothing is downloaded on the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,6 +26,7 @@ from jobs.providers.adapter import (
     Response,
     State,
 )
+from jobs.providers.checked import checked_id, is_id
 from jobs.providers.errors import Garbled, invalid
 from jobs.providers.failures import failure_of
 from jobs.providers.inline import from_base64, from_data_url
@@ -45,7 +45,6 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "cfg_scale": (1, 10),
     "creativity": (0.1, 0.5),
 }
-REF_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 PHASES: Mapping[str, Phase] = {"in-progress": "running"}
 KIND_BY_NAME: Mapping[str, FailureKind] = {
     "content_moderation": FailureKind.POLICY,
@@ -107,7 +106,7 @@ class Stability:
         return Request("POST", url, _headers(account), form=_form(_media(task), model))
 
     def ref(self, external_id: str, _model: str) -> Ref | None:
-        return {"id": external_id} if REF_ID.fullmatch(external_id) else None
+        return {"id": external_id} if is_id(external_id) else None
 
     def poll(self, ref: Ref, account: Account) -> Request | None:
         return Request("GET", f"{account.base_url}/results/{ref['id']}", _headers(account))
@@ -171,7 +170,7 @@ def _endpoint(model: str) -> Endpoint:
 
 def _headers(account: Account) -> dict[str, str]:
     own = {"Authorization": f"Bearer {account.api_key}", "Accept": "application/json"}
-    return {**own, **account.headers}
+    return account.over(own)
 
 
 def _problem(task: MediaTask, model: str) -> str | None:
@@ -256,9 +255,7 @@ def _state(body: Mapping[str, Any], status: int) -> State:
         kind = KIND_BY_NAME.get(name, FailureKind.UNKNOWN)
         failure = Failure(kind, _said(body), name, Stability.name, accepted="yes")
         return State(phase="failed", failure=failure)
-    name, said = body["id"], body.get("status")
-    if not isinstance(name, str) or not REF_ID.fullmatch(name):
-        raise ValueError(f"an id that can't be part of a path: {name!r}")
+    name, said = checked_id(body["id"]), body.get("status")
     default: Phase = "running" if status == 202 else "queued"
     return State(
         phase=default if said is None else PHASES.get(str(said), "unknown"),

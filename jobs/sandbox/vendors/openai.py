@@ -1,4 +1,4 @@
-"""The OpenAI protocol: chat completions, embeddings and images, all synchronous."""
+"""The OpenAI protocol: chat completions, embeddings and images, all synchronous; and responses."""
 
 from __future__ import annotations
 
@@ -13,21 +13,25 @@ from pydantic import Field
 
 from jobs.sandbox.bill import strings_in
 from jobs.sandbox.faults import UnknownFaultError
-from jobs.sandbox.gate import Gate, RefusalError, account_of
+from jobs.sandbox.gate import Gate, RefusalError, Strict, account_of
+from jobs.sandbox.predictions import Pace
 from jobs.sandbox.prices import CHAT_PRICES, EMBEDDING_PRICES, text_cents
 from jobs.sandbox.quota import Window
 from jobs.sandbox.text import clip, compose, count_tokens, embed
-from jobs.sandbox.vendors.openai_errors import error, no_such_model, no_such_path, refuse
+from jobs.sandbox.vendors.openai_errors import (
+    error,
+    no_such_model,
+    no_such_path,
+    refuse,
+)
 from jobs.sandbox.vendors.openai_images import Images
-from jobs.sandbox.vendors.openai_requests import Strict, read
+from jobs.sandbox.vendors.openai_requests import SNAPSHOTS, framed, opened
+from jobs.sandbox.vendors.openai_responses import Responses
 
-# A request names a family, the answer the snapshot that served it, as the vendor does.
-SNAPSHOTS = {"gpt-4o-mini": "gpt-4o-mini-2024-07-18", "gpt-4o": "gpt-4o-2024-08-06"}
 DIMENSIONS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072}
 MAX_INPUTS = 2048
 MAX_TOKENS_EACH = 8192
 MAX_TOKENS_IN_ALL = 300_000
-CHAT_OVERHEAD, MESSAGE_OVERHEAD = 3, 4  # tokens that frame a prompt
 
 TokenIds = list[Annotated[int, Field(ge=0)]]
 
@@ -83,9 +87,10 @@ class OpenAI:
     name = "openai"
     refuse = staticmethod(refuse)
 
-    def __init__(self, gate: Gate, seed: int) -> None:
+    def __init__(self, gate: Gate, pace: Pace, seed: int) -> None:
         self._gate = gate
         self._seed = seed
+        self._responses = Responses(gate, pace, seed)
         self._window = Window()
         self._images = Images(gate, seed, self._respond)
 
@@ -94,6 +99,7 @@ class OpenAI:
             web.post("/openai/v1/chat/completions", self.chat),
             web.post("/openai/v1/embeddings", self.embeddings),
             web.post("/openai/v1/images/generations", self._images.generate),
+            *self._responses.routes(),
         ]
 
     def no_such_path(self, request: web.Request) -> web.Response:
@@ -103,7 +109,7 @@ class OpenAI:
         pass
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
-        key, body = await read(request, ChatRequest)
+        key, body = await opened(request, ChatRequest)
         if body.model not in CHAT_PRICES:
             raise RefusalError(no_such_model(body.model))
         if body.max_tokens is not None and body.max_completion_tokens is not None:
@@ -117,7 +123,7 @@ class OpenAI:
         return await self._gate.answer(request, "submit", words, refuse, work)
 
     async def embeddings(self, request: web.Request) -> web.StreamResponse:
-        key, body = await read(request, EmbeddingRequest)
+        key, body = await opened(request, EmbeddingRequest)
         if body.model not in EMBEDDING_PRICES:
             raise RefusalError(no_such_model(body.model))
         check_size(body)
@@ -134,8 +140,7 @@ class OpenAI:
         self, body: ChatRequest, words: str, account: str, twist: str | None
     ) -> web.Response:
         text, refusal, finish = self._write(body, words, twist)
-        framing = CHAT_OVERHEAD + MESSAGE_OVERHEAD * len(body.messages)
-        prompt_tokens = framing + count_tokens(words)
+        prompt_tokens = framed(words, len(body.messages))
         completion_tokens = count_tokens(text or refusal or "")
         name = f"chatcmpl-{secrets.token_urlsafe(21)}"
         cents = text_cents(CHAT_PRICES[body.model], prompt_tokens, completion_tokens)

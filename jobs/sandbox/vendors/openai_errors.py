@@ -65,6 +65,10 @@ def unauthorized(key: str) -> web.Response:
     return error(401, f"Incorrect API key provided: {key}.", code="invalid_api_key")
 
 
+def not_json() -> web.Response:
+    return error(400, "We could not parse the JSON body of your request.")
+
+
 def no_such_model(model: str) -> web.Response:
     message = f"The model `{model}` does not exist or you do not have access to it."
     return error(404, message, code="model_not_found", param="model")

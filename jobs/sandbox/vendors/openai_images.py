@@ -19,12 +19,12 @@ from pydantic import Field
 
 from jobs.sandbox.faults import UnknownFaultError
 from jobs.sandbox.formats import image_as
-from jobs.sandbox.gate import Gate, RefusalError, account_of
+from jobs.sandbox.gate import Gate, RefusalError, Strict, account_of
 from jobs.sandbox.media import Picture, render, size_for
 from jobs.sandbox.prices import IMAGE_PRICES, text_cents
 from jobs.sandbox.text import count_tokens, dice, without_marks
 from jobs.sandbox.vendors.openai_errors import error, no_such_model, refuse
-from jobs.sandbox.vendors.openai_requests import Strict, read
+from jobs.sandbox.vendors.openai_requests import opened
 
 Respond = Callable[[dict[str, Any], int, str], web.Response]
 """(answer, its tokens, its name) → the response with the headers that all have."""
@@ -65,7 +65,7 @@ class Images:
         self._respond = respond
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
-        key, body = await read(request, ImageRequest)
+        key, body = await opened(request, ImageRequest)
         if body.model not in IMAGE_PRICES:
             raise RefusalError(no_such_model(body.model))
         check_size(body)
