@@ -48,6 +48,9 @@ YIELD_SECONDS = {
 }
 """Failures that aren't the job's fault, and how long to stay away if the server doesn't say."""
 
+WAVE = 30.0
+"""Seconds over which jobs that wait for the same moment come back."""
+
 HOPELESS = {FailureKind.INVALID, FailureKind.POLICY}
 
 MEDIA_NAMESPACE = uuid.UUID("5d1f9a52-6a6e-4d0e-9d2b-0f1f6f3f6f0e")
@@ -176,7 +179,9 @@ def settle(
         case RetryLater(failure) | Failed(failure):
             return _with(job, "fail", failure, spent)
         case Yield(reason, after, counts=False):
-            return _plain(job, "wait", reason, delay=jittered(after or 1.0, policy.jitter, chance))
+            # It may be for a day: the spread is only to keep all of them from coming at once.
+            base = after or 1.0
+            return _plain(job, "wait", reason, delay=base + min(base, WAVE) * chance)
         case Yield() if job.yields + 1 >= max_yields:
             reason = f"came back {job.yields + 1} times without spending a try: {outcome.reason}"
             return _plain(job, "hold", reason)

@@ -79,6 +79,7 @@ def output(role: Any = "main", key: str = "a/0.mp4") -> Output:
         (Yield("busy"), {"yields": 4}, "hold"),
         (Yield("busy"), {"yields": 99}, "hold"),
         (Yield("busy"), {"tries": 3, "max_retries": 3}, "yield"),
+        (Yield("over budget", counts=False), {"yields": 9999}, "wait"),
         (Cancelled(), {}, "cancel"),
         (Held("ask"), {}, "hold"),
     ],
@@ -294,3 +295,11 @@ def test_a_billed_failure_costs_a_try_whoever_is_to_blame(kind: FailureKind) -> 
     failure = Failure(kind, "took the money and fell over")
     assert isinstance(transitions.outcome_of(failure), Yield)
     assert transitions.outcome_of(failure, billed=True) == RetryLater(failure)
+
+
+@pytest.mark.parametrize(
+    ("after", "chance", "delay"), [(86_400, 0.0, 86_400), (86_400, 0.5, 86_415), (1.0, 0.5, 1.5)]
+)
+def test_who_waits_for_a_day_comes_back_on_time(after: float, chance: float, delay: float) -> None:
+    outcome = Yield("over budget", after, counts=False)
+    assert settle(outcome, chance=chance).delay == delay
