@@ -84,7 +84,7 @@ async def test_a_text_of_unknown_fate_is_held_where_nothing_may_be_paid_twice(
     await fleet.hire("b", RESUBMIT_UP_TO_CENTS=0)
     await until_sql(db, "SELECT state = 'held' FROM rowmill.queue WHERE row_key = $1", key)
     assert len(await sandbox.bill()) == 1
-    assert "rowmill retry" in (await queue_row(db, key))["note"]
+    assert "rowmill resolve" in (await queue_row(db, key))["note"]
     assert (await row(db, "ai_generations", key))["status"] == "processing"
 
 
