@@ -393,6 +393,8 @@ async def test_what_run_refuses_to_start_with(ebook: str, rowmill: Rowmill) -> N
         ("adapter", key),
         ("ROWMILL_HANDLERS", {"ROWMILL_HANDLERS": "no.such.module"}),
         ("URL", {"ROWMILL_STORAGE_URL": "nonsense"}),
+        ("ROWMILL_PRICES: no-such.toml", {"ROWMILL_PRICES": "no-such.toml"}),
+        ("ROWMILL_UNKNOWN_PRICE", {"ROWMILL_UNKNOWN_PRICE": "-1"}),
     ):
         said = await rowmill(ebook, "run", "--burst", **environment)
         assert said.code == 2, said
