@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from worker.commands import budgets, database, develop, fleet, gates, jobs, overview
+from worker.commands import budgets, database, develop, fleet, gates, jobs, overview, providers
 
 app = typer.Typer(
     name="rowmill",
@@ -38,6 +38,7 @@ app.command(rich_help_panel=RUNNING)(fleet.run)
 app.command(rich_help_panel=RUNNING)(fleet.demo)
 app.command(rich_help_panel=RUNNING)(fleet.sandbox)
 app.command(rich_help_panel=LOOKING)(overview.status)
+app.command(rich_help_panel=LOOKING)(providers.providers)
 app.add_typer(jobs.app, name="job", rich_help_panel=LOOKING)
 app.command(rich_help_panel=ACTING)(gates.pause)
 app.command(rich_help_panel=ACTING)(gates.resume)
