@@ -21,7 +21,7 @@ from jobs import registry as kinds
 from jobs.contract import Failed, Failure, FailureKind, Job
 from jobs.network import HostPolicy
 from jobs.outputs import OutputStore
-from jobs.providers.registry import Provider, build_providers
+from jobs.providers.registry import Provider
 from jobs.providers.runner import Runner
 from jobs.providers.transport import AiohttpTransport
 from jobs.storage import open_storage
@@ -33,6 +33,7 @@ from worker.generate.words import mirrors_kind
 from worker.ledger import ClaimJournal, Lease, Ledger, boottime
 from worker.maintenance import Maintenance
 from worker.maps import Platform, Source
+from worker.paying import charges_of, providers_of
 from worker.pulse import PulseLoop
 from worker.settings import Settings, database_url
 from worker.settler import Settler
@@ -131,22 +132,21 @@ class Worker:
         registry: kinds.Registry | None = None,
         runner: PaidCalls | None = None,
     ) -> Worker:
-        """Connect to everything a worker needs; the job kinds first, they fail the fastest."""
+        """Connect to everything a worker needs; what is wrong in settings shows before that."""
         registry = registry or kinds.load(settings.handlers)
+        providers, charges = providers_of(settings), charges_of(settings)
         store = await Store.open(database_url(settings))
         client = httpx.AsyncClient(transport=AiohttpTransport(limit=settings.slots + 50))
         policy = HostPolicy(settings.allow_private_hosts)
         storage = open_storage(settings.storage_url, settings.public_base_url)
         outputs = OutputStore(storage, client, policy, max_bytes=settings.max_output_bytes)
-        # Deployments set a key to nothing to say they have none; its lanes wait for others.
-        configured = {n: p for n, p in settings.providers.items() if p.api_key.get_secret_value()}
-        providers = build_providers(configured)
         runner = runner or Runner(
             providers,
             client,
             outputs,
             resubmit_up_to_cents=settings.resubmit_up_to_cents,
             lease_seconds=settings.lease_seconds,
+            charges=charges,
         )
         return cls(
             settings,

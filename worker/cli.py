@@ -10,7 +10,17 @@ import sys
 
 import typer
 
-from worker.commands import budgets, database, develop, fleet, gates, jobs, overview
+from worker.commands import (
+    budgets,
+    database,
+    develop,
+    fleet,
+    gates,
+    jobs,
+    overview,
+    providers,
+    trying,
+)
 
 app = typer.Typer(
     name="rowmill",
@@ -38,6 +48,7 @@ app.command(rich_help_panel=RUNNING)(fleet.run)
 app.command(rich_help_panel=RUNNING)(fleet.demo)
 app.command(rich_help_panel=RUNNING)(fleet.sandbox)
 app.command(rich_help_panel=LOOKING)(overview.status)
+app.command(rich_help_panel=LOOKING)(providers.providers)
 app.add_typer(jobs.app, name="job", rich_help_panel=LOOKING)
 app.command(rich_help_panel=ACTING)(gates.pause)
 app.command(rich_help_panel=ACTING)(gates.resume)
@@ -49,6 +60,7 @@ app.command(rich_help_panel=SETTING_UP)(database.migrate)
 app.command(rich_help_panel=SETTING_UP)(database.attach)
 app.command(rich_help_panel=SETTING_UP)(database.detach)
 app.command(rich_help_panel=SETTING_UP)(database.platforms)
+app.command("try", rich_help_panel=SETTING_UP)(trying.try_)
 app.add_typer(develop.app, name="dev", rich_help_panel="Work on Rowmill itself")
 app.command(rich_help_panel="Work on Rowmill itself")(overview.version)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -65,6 +65,13 @@ class Settings(BaseSettings):
         ge=0,
         description="A paid call whose fate can't be learnt is sent again up to this estimate.",
     )
+    prices: Path | None = Field(
+        default=None, description="A price list of your own (TOML), laid over the built-in one."
+    )
+    unknown_price: Decimal | None = Field(
+        default=None,
+        description="Cents to count for a call of a model without a price; `refuse` allows none.",
+    )
     providers: dict[str, ProviderSettings] = Field(
         default={}, description="Per provider: ROWMILL_PROVIDERS__OPENAI__API_KEY and so on."
     )
@@ -94,6 +101,19 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(word.strip() for word in value.split(",") if word.strip())
         return value
+
+    @field_validator("unknown_price", mode="before")
+    @classmethod
+    def _cents(cls, value: object) -> Decimal | None:
+        if value in (None, "refuse"):
+            return None
+        try:
+            cents = Decimal(str(value))
+        except InvalidOperation:
+            cents = Decimal("NaN")
+        if not cents.is_finite() or cents < 0:
+            raise ValueError("give a number of cents, or `refuse`")
+        return cents
 
 
 class NoDatabase(Exception):

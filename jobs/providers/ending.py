@@ -12,10 +12,10 @@ from jobs.contract import CallResult, Failure, FailureKind, Job, MediaTask, Outp
 from jobs.outputs import OutputError, OutputStore
 from jobs.providers import results
 from jobs.providers.adapter import Ref, State
+from jobs.providers.charges import Charges
 from jobs.providers.errors import HeldForPerson, ProviderError
 from jobs.providers.journal import Journal
 from jobs.providers.keeping import Keeper
-from jobs.providers.prices import PriceTable
 from jobs.providers.registry import Provider
 from jobs.providers.wire import NEVER_AGAIN, Wire
 
@@ -56,10 +56,10 @@ async def through(write: Coroutine[Any, Any, T]) -> T:
 
 
 class Ending:
-    def __init__(self, wire: Wire, outputs: OutputStore, prices: PriceTable) -> None:
+    def __init__(self, wire: Wire, outputs: OutputStore, charges: Charges) -> None:
         self._wire = wire
         self._keeper = Keeper(outputs, wire.sleep)
-        self._prices = prices
+        self._charges = charges
 
     async def followed(self, call: Call, submission: int, ref: Ref, first: float) -> State:
         """The state in which the task ended. A task the provider has lost ends here."""
@@ -71,8 +71,8 @@ class Ending:
             await self._fail(call, submission, error.failure, call.estimate)
 
     async def conclude(self, call: Call, submission: int, state: State) -> CallResult:
-        adapter, journal = call.provider.adapter, call.journal
-        cost = adapter.cost(call.model, state, self._prices, call.task)
+        journal = call.journal
+        cost = self._charges.cost(call.provider, call.model, state, call.task, call.estimate)
         if state.phase == "cancelled":
             message = f"the task was cancelled at {call.provider.name}"
             if not call.journaled:

@@ -6,17 +6,16 @@ They cost money all the same, so each is ended if it can be, and its bill record
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 
 import structlog
 
 from jobs.contract import CallResult, Failure, FailureKind
 from jobs.providers import results
 from jobs.providers.adapter import Ref, State
+from jobs.providers.charges import Charges
 from jobs.providers.errors import ProviderError
 from jobs.providers.journal import Journal, Submission
 from jobs.providers.journal import State as Step
-from jobs.providers.prices import PriceTable
 from jobs.providers.registry import Provider
 from jobs.providers.wire import NEVER_AGAIN, Wire
 
@@ -27,10 +26,10 @@ LOOKS = 5
 
 
 class Orphans:
-    def __init__(self, providers: Mapping[str, Provider], wire: Wire, prices: PriceTable) -> None:
+    def __init__(self, providers: Mapping[str, Provider], wire: Wire, charges: Charges) -> None:
         self._providers = providers
         self._wire = wire
-        self._prices = prices
+        self._charges = charges
 
     async def abandon(self, journal: Journal, submission: Submission) -> bool:
         """Whether it is settled now."""
@@ -78,7 +77,8 @@ class Orphans:
     async def _record(
         self, journal: Journal, submission: Submission, provider: Provider, state: State
     ) -> None:
-        cost = self._cost(submission, provider, state)
+        estimate = submission.estimate_cents
+        cost = self._charges.cost(provider, submission.model, state, None, estimate)
         if state.phase == "cancelled":
             await journal.cancelled(submission.id, cost_cents=cost)
         elif state.phase == "failed":
@@ -96,12 +96,6 @@ class Orphans:
             )
             value = results.to_json(result, kept=False)
             await journal.finished(submission.id, result=value, cost_cents=cost)
-
-    def _cost(self, submission: Submission, provider: Provider, state: State) -> Decimal:
-        try:
-            return provider.adapter.cost(submission.model, state, self._prices, None)
-        except ProviderError:  # its price has left the table since
-            return submission.estimate_cents
 
 
 def ref_of(provider: Provider, submission: Submission) -> Ref | None:

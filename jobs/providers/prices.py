@@ -1,7 +1,7 @@
 """What providers charge: a dated table, in exact US cents.
 
 `prices.toml` beside this file is the default; an operator's own file of the same form goes over it.
-A model without a price is refused before anything is paid: its spend could not be watched.
+What happens without a price stands in charges.py.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from jobs.contract import TokenPrice, Usage
 from jobs.providers.errors import invalid
 
 MILLION = Decimal(1_000_000)
+UNKNOWN_PRICE = "unknown_price"
+"""The code of the failure."""
 SNAPSHOT = re.compile(r"-\d{4}(-?)\d{2}\1\d{2}$")
 
 
@@ -76,7 +78,7 @@ class PriceTable:
         raise invalid(
             provider,
             f"no price is known for model {model!r} of {provider}; add it to the price table",
-            "unknown_price",
+            UNKNOWN_PRICE,
         )
 
 
@@ -85,8 +87,17 @@ def load_prices(*more: Path) -> PriceTable:
     default = files("jobs.providers").joinpath("prices.toml").read_text(encoding="utf-8")
     prices = _read(default, "prices.toml")
     for path in more:
-        prices |= _read(path.read_text(encoding="utf-8"), str(path))
+        prices |= _read(_text(path), str(path))
     return PriceTable(prices)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8") from error
 
 
 def _read(text: str, where: str) -> dict[tuple[str, str], Price]:
@@ -94,6 +105,9 @@ def _read(text: str, where: str) -> dict[tuple[str, str], Price]:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{where}: {error}") from error
+    stray = [name for name, table in tables.items() if not isinstance(table, dict)]
+    if stray:
+        raise ValueError(f"{where}: {stray[0]}: must be a provider's table of models, [provider]")
     return {
         (provider, model): _price(entry, f"{where}: {provider}.{model!r}")
         for provider, models in tables.items()

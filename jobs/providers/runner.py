@@ -31,12 +31,12 @@ from jobs.contract import CallResult, Failure, FailureKind, Job, Task
 from jobs.outputs import OutputStore
 from jobs.providers import results
 from jobs.providers.adapter import Match, State
+from jobs.providers.charges import Charges
 from jobs.providers.ending import Call, Ending, through
 from jobs.providers.errors import HeldForPerson, ProviderError, invalid
 from jobs.providers.journal import Journal, LostClaim, Submission
 from jobs.providers.journal import State as Step
 from jobs.providers.orphans import Orphans, ref_of
-from jobs.providers.prices import PriceTable, load_prices
 from jobs.providers.reconcile import search, unsettled
 from jobs.providers.registry import Provider
 from jobs.providers.wire import PATIENCE, Sleep, Wire
@@ -54,16 +54,16 @@ class Runner:
         *,
         lease_seconds: float,
         resubmit_up_to_cents: Decimal = Decimal(1),
-        prices: PriceTable | None = None,
+        charges: Charges | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._providers = providers
         self._lease = lease_seconds
         self._resubmit_up_to = resubmit_up_to_cents
-        self._prices = prices or load_prices()
+        self._charges = charges or Charges()
         self._wire = Wire(client, sleep=sleep)
-        self._ending = Ending(self._wire, outputs, self._prices)
-        self._orphans = Orphans(providers, self._wire, self._prices)
+        self._ending = Ending(self._wire, outputs, self._charges)
+        self._orphans = Orphans(providers, self._wire, self._charges)
 
     async def call(
         self,
@@ -108,9 +108,7 @@ class Runner:
             known = ", ".join(sorted(self._providers)) or "none"
             message = f"provider {name!r} is not configured; there are: {known}"
             raise invalid(name, message, "unknown_provider")
-        provider.adapter.check(task, provider.account, self._prices)
-        model = provider.adapter.model(task, provider.account)
-        return provider, model, provider.adapter.estimate(task, model, self._prices)
+        return provider, *self._charges.estimate(provider, task)
 
     # ---------------------------------------------------------------- a fresh submission
 

@@ -289,6 +289,42 @@ async def test_the_shape_of_status_and_its_exit_code(
     assert (await rowmill(photomemory, "status")).code == 0
 
 
+PROVIDER_SHAPE = {
+    *("provider", "adapter", "state", "why", "account", "base_url", "models", "limits"),
+    *("budgets", "spend_cents_today", "spend_cents_month", "open_calls", "open_cents"),
+}
+
+
+async def test_providers_and_its_exit_code(
+    photomemory: str, rowmill: Rowmill, connect: Connect
+) -> None:
+    key = {"ROWMILL_PROVIDERS__REPLICATE__API_KEY": "hunter2"}
+    said = await rowmill(photomemory, "providers", "--json", **key)
+    assert said.code == 0, said.err
+    assert all(set(row) == PROVIDER_SHAPE for row in said.json["providers"])
+    assert [row["provider"] for row in said.json["providers"]][:2] == ["replicate", "anthropic"]
+    connection = await connect(photomemory)
+    await connection.execute(REFUSED_CALL)
+    text = await rowmill(photomemory, "providers", **key)
+    assert text.code == 1
+    assert (
+        "replicate (broken): the last call that ended failed as auth: no [red]such key" in text.out
+    )
+    assert "hunter2" not in text.out
+    assert (await rowmill(photomemory, "providers")).code == 0, "it isn't configured here"
+    wrong = {"ROWMILL_PROVIDERS__NOBODY__API_KEY": "hunter2"}
+    said = await rowmill(photomemory, "providers", **wrong)
+    assert (said.code, "no adapter 'nobody'" in said.err) == (2, True)
+
+
+REFUSED_CALL = """
+INSERT INTO rowmill.submissions (source, row_key, run, step, lane, worker, provider, account, model,
+                                 state, result, error, estimate_cents, cost_cents, ended_at)
+VALUES ('generation_jobs', 'x', 1, 'main', 'replicate', 1, 'replicate', 'default', 'm', 'failed',
+        '{"kind": "auth"}', 'no [red]such key', 5, 0, clock_timestamp())
+"""
+
+
 async def test_job_show_tells_why(photomemory: str, rowmill: Rowmill, connect: Connect) -> None:
     connection = await connect(photomemory)
     (key,) = await add_videos(connection)
@@ -404,6 +440,8 @@ async def test_what_run_refuses_to_start_with(ebook: str, rowmill: Rowmill) -> N
         ("adapter", key),
         ("ROWMILL_HANDLERS", {"ROWMILL_HANDLERS": "no.such.module"}),
         ("URL", {"ROWMILL_STORAGE_URL": "nonsense"}),
+        ("ROWMILL_PRICES: no-such.toml", {"ROWMILL_PRICES": "no-such.toml"}),
+        ("ROWMILL_UNKNOWN_PRICE", {"ROWMILL_UNKNOWN_PRICE": "-1"}),
     ):
         said = await rowmill(ebook, "run", "--burst", **environment)
         assert said.code == 2, said

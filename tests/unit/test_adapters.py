@@ -563,6 +563,24 @@ def test_bad_prices_name_their_place(tmp_path: Path, entry: str, message: str) -
     assert "own.toml: p.'m'" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "can't be read: No such file"),
+        (b"[p", "own.toml: "),
+        (b"p = 3", "own.toml: p: must be a provider's table"),
+        (b"\xff\xfe", "no text in UTF-8"),
+    ],
+)
+def test_a_bad_price_list_says_so(tmp_path: Path, content: bytes | None, message: str) -> None:
+    own = tmp_path / "own.toml"
+    if content is not None:
+        own.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_prices(own)
+    assert str(own) in str(caught.value)
+
+
 def test_default_models_have_prices() -> None:
     for model in Replicate.models.values():
         assert PRICES.of("replicate", model).as_of <= NOW.date()

@@ -18,8 +18,10 @@ from pydantic import SecretStr
 from jobs.contract import CallResult, FailureKind, Job, MediaTask, Task, TextTask
 from jobs.network import HostPolicy
 from jobs.outputs import OutputStore
+from jobs.providers.charges import Charges
 from jobs.providers.errors import HeldForPerson, ProviderError
 from jobs.providers.journal import LostClaim, State
+from jobs.providers.prices import PriceTable
 from jobs.providers.registry import ProviderSettings, build_providers
 from jobs.providers.runner import Runner
 from jobs.providers.transport import AiohttpTransport
@@ -66,6 +68,7 @@ class Bench:
         private: str = "127.0.0.1",
         resubmit_up_to_cents: Decimal = Decimal(1),
         account: str = "default",
+        charges: Charges | None = None,
     ) -> None:
         settings = ProviderSettings(
             base_url=f"{url or self.vendor.url}/v1",
@@ -80,6 +83,7 @@ class Bench:
             OutputStore(storage, self.client, HostPolicy((private,))),
             lease_seconds=LEASE,
             resubmit_up_to_cents=resubmit_up_to_cents,
+            charges=charges,
             sleep=self.sleep,
         )
 
@@ -146,6 +150,33 @@ async def test_steps_are_paid_for_one_by_one(bench: Bench) -> None:
 async def test_what_cannot_be_made_is_not_even_intended(bench: Bench, task: Task) -> None:
     assert (await bench.failing(task)).failure.kind is FailureKind.INVALID
     assert (bench.ledger.log, bench.vendor.requests) == ([], [])
+
+
+async def test_a_model_without_a_price_counts_as_told(bench: Bench) -> None:
+    """What is reserved is what is recorded; a task that bills nothing costs nothing."""
+    bench.rebuild(charges=Charges(unknown=Decimal("2.5")))
+    unpriced = replace(IMAGE, model="no/price")
+    result = await bench.call(unpriced)
+    assert (result.model, result.cost_cents) == ("no/price", Decimal("2.5"))
+    assert bench.ledger.last.estimate_cents == bench.ledger.last.cost_cents == Decimal("2.5")
+    bench.ledger = Ledger()
+    bench.vendor.polls.append("failed")
+    await bench.failing(unpriced)
+    assert bench.ledger.ends == [("failed", 0)]
+
+
+async def test_a_price_that_leaves_the_table_takes_no_bill_with_it(bench: Bench) -> None:
+    charges = Charges()
+    bench.rebuild(charges=charges)
+
+    async def nap(_: float) -> None:
+        """Between its POST and its end, as a worker with another table takes over."""
+        charges._prices = PriceTable({})
+        charges._any._known = charges._prices
+
+    bench.runner._wire.sleep = nap
+    bench.vendor.polls.append("processing")
+    assert (await bench.call()).cost_cents == bench.ledger.last.estimate_cents == Decimal(4)
 
 
 async def test_unknown_provider(bench: Bench) -> None:

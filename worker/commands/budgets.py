@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.commands.common import NOT_DONE, AsJson, print_json, who, with_store
+from worker.commands.common import NOT_DONE, AsJson, cents, print_json, who, with_store
 
 if TYPE_CHECKING:
     from worker.store import Store
@@ -51,12 +51,12 @@ def set_(lane: Lane = None, every: All = False, day: Cents = None, month: Cents 
     where, limits = _lane(lane, every), _limits(day, month)
 
     async def work(store: Store) -> None:
-        for period, cents in limits.items():
-            await set_budget(store, where, period, cents, who())
+        for period, limit in limits.items():
+            await set_budget(store, where, period, limit, who())
 
     with_store(work)
-    for period, cents in limits.items():
-        typer.echo(f"{_called(where)}: at most {cents:f} cents a {period}")
+    for period, limit in limits.items():
+        typer.echo(f"{_called(where)}: at most {limit:f} cents a {period}")
 
 
 @app.command()
@@ -92,17 +92,7 @@ def _called(lane: str) -> str:
 
 def _limits(day: str | None, month: str | None) -> dict[str, Decimal]:
     given: dict[str, Any] = {"day": day, "month": month}
-    limits = {period: _cents(value) for period, value in given.items() if value is not None}
+    limits = {period: cents(value) for period, value in given.items() if value is not None}
     if not limits:
         raise typer.BadParameter("say how much: --day CENTS, --month CENTS, or both")
     return limits
-
-
-def _cents(text: str) -> Decimal:
-    try:
-        cents = Decimal(text)
-    except InvalidOperation:
-        cents = Decimal("NaN")
-    if not cents.is_finite() or cents < 0:
-        raise typer.BadParameter(f"{text!r} is no amount of cents")
-    return cents

@@ -8,6 +8,7 @@ import getpass
 import json
 import socket
 from collections.abc import Awaitable, Callable
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -46,6 +47,17 @@ def with_store(work: Callable[[Store], Awaitable[T]]) -> T:
 
 def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def cents(text: str) -> Decimal:
+    """An amount of money as it is typed."""
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount < 0:
+        raise typer.BadParameter(f"{text!r} is no amount of cents")
+    return amount
 
 
 def who() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -36,6 +38,17 @@ class PlainError(Exception):
 
 class WrongSetting(Exception):
     """A setting that only shows to be wrong when it is used."""
+
+
+@contextmanager
+def a_wrong_setting(*more: type[Exception]) -> Iterator[None]:
+    """What is refused in here is a setting."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, (ValueError, *more)):
+            raise
+        raise WrongSetting(f"{str(error).splitlines()[0]}: see docs/configuration.md") from error
 
 
 def explain(error: Exception) -> Problem | None:

@@ -11,7 +11,7 @@ import structlog
 from obstore.exceptions import BaseError as StorageError
 
 from worker.app import Worker
-from worker.commands.problems import PlainError, WrongSetting
+from worker.commands.problems import PlainError, a_wrong_setting
 from worker.settings import Settings, database_url
 from worker.store.migrations import migrate, pending
 
@@ -44,10 +44,8 @@ async def _door(settings: Settings, worker: Worker) -> None:
 
 async def _open(settings: Settings) -> Worker:
     """Providers and storage are opened before any work; what they refuse is a setting."""
-    try:
+    with a_wrong_setting(StorageError):
         return await Worker.open(settings)
-    except (ValueError, StorageError) as error:
-        raise WrongSetting(f"{str(error).splitlines()[0]}: see docs/configuration.md") from error
 
 
 def _on_signals(stop: asyncio.Event) -> None:

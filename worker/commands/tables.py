@@ -54,6 +54,40 @@ def print_budgets(budgets: Sequence[Row]) -> None:
     )
 
 
+PROVIDER_COLUMNS = (
+    *("provider", "adapter", "state", "account", "base URL", "default models", "limits"),
+    *("budgets", " today", " month", " open calls"),
+)
+
+
+def print_providers(providers: Sequence[Row]) -> None:
+    console = _console()
+    console.print(_table("Providers", PROVIDER_COLUMNS, map(_provider, providers)))
+    for row in providers:
+        if row["why"]:
+            console.print(f"{row['provider']} ({row['state']}): {row['why']}", soft_wrap=True)
+
+
+def _provider(row: Row) -> tuple[str, ...]:
+    return (
+        row["provider"],
+        row["adapter"],
+        row["state"],
+        row["account"] or "",
+        row["base_url"],
+        ", ".join(f"{medium} {model}" for medium, model in row["models"].items()),
+        ", ".join(f"{limit['max_running']} of {limit['of']}" for limit in row["limits"]),
+        ", ".join(
+            f"{b['used_cents']} of {b['limit_cents']} ¢ a {b['period']}"
+            + (" in all" if b["lane"] == "*" else "")
+            for b in row["budgets"]
+        ),
+        _money(row["spend_cents_today"]),
+        _money(row["spend_cents_month"]),
+        str(row["open_calls"] or ""),
+    )
+
+
 # --------------------------------------------------------------------------- status
 
 LANE_COLUMNS = (

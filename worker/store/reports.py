@@ -65,7 +65,7 @@ SELECT w.source || '/' || w.row_key AS job, w.why, count(*) OVER () AS total
 async def status(store: Store) -> Row:
     """The whole fleet at a glance; `needs_person` is empty while all is well."""
     (database,) = await _rows(store, _DATABASE)
-    gates = await _rows(store, _GATES)
+    gates = await gates_of(store)
     lanes = _with_gates(await _lanes(store), gates)
     sources = _sources(await _rows(store, _SOURCES), gates, lanes)
     workers = await _rows(store, _WORKERS)
@@ -84,6 +84,11 @@ async def status(store: Store) -> Row:
 
 
 # --------------------------------------------------------------------------- lanes
+
+
+async def gates_of(store: Store) -> list[Row]:
+    """Every pause and limit there is."""
+    return await _rows(store, _GATES)
 
 
 async def _lanes(store: Store) -> list[Row]:

@@ -1,0 +1,72 @@
+"""What `rowmill providers` tells: each provider of this configuration, and what its ledger says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jobs.providers.registry import ADAPTERS, Provider
+from worker.logs import without_secrets
+from worker.store import Store, calls, reports
+from worker.store.budgets import budgets
+from worker.store.operators import EVERY, Gate
+
+Row = dict[str, Any]
+
+
+async def report(store: Store, providers: Mapping[str, Provider]) -> list[Row]:
+    """One row per provider of the configuration, then one per adapter that has none of its name."""
+    spent, opened = await calls.spent(store), await calls.still_open(store)
+    broken, gates, limits = (
+        await calls.broken(store),
+        await reports.gates_of(store),
+        await budgets(store),
+    )
+    rows = []
+    for name in [*sorted(providers), *sorted(ADAPTERS.keys() - providers.keys())]:
+        provider = providers.get(name)
+        mine = [gate for gate in gates if gate["lane"] in (EVERY, name)]
+        state, why = _state(provider, mine, broken)
+        adapter = provider.adapter if provider else ADAPTERS[name]
+        account = provider.account if provider else None
+        money, open_ = spent.get(name, calls.Spent()), opened.get(name, calls.Open())
+        rows.append(
+            {
+                "provider": name,
+                "adapter": adapter.name,
+                "state": state,
+                "why": without_secrets(why) if why else None,
+                "account": account.name if account else None,
+                "base_url": without_secrets(account.base_url if account else adapter.base_url),
+                "models": dict(account.models if account else adapter.models),
+                "limits": [_limit(gate) for gate in mine if gate["most"] is not None],
+                "budgets": [budget for budget in limits if budget["lane"] in (EVERY, name)],
+                "spend_cents_today": f"{money.today:f}",
+                "spend_cents_month": f"{money.month:f}",
+                "open_calls": open_.calls,
+                "open_cents": f"{open_.cents:f}",
+            }
+        )
+    return rows
+
+
+def _state(
+    provider: Provider | None, gates: Sequence[Row], broken: Mapping[calls.Who, str]
+) -> tuple[str, str | None]:
+    """The first that holds. A pause comes before what it may have been made for."""
+    if provider is None:
+        return "not configured", None
+    variable = f"ROWMILL_PROVIDERS__{provider.name.upper()}__API_KEY"
+    if not provider.account.api_key:
+        return "key missing", f"set {variable}"
+    for gate in gates:
+        if gate["paused"] and gate["source"] == EVERY:
+            what = Gate(gate["lane"]).subject
+            reason = f": {gate['pause_reason']}" if gate["pause_reason"] else ""
+            return "paused", f"{what} is paused by {gate['paused_by']}{reason}"
+    why = broken.get((provider.name, provider.account.name))
+    return ("broken", why) if why else ("configured", None)
+
+
+def _limit(gate: Row) -> Row:
+    return {"of": Gate(gate["lane"], gate["source"]).subject, "max_running": gate["most"]}
