@@ -57,6 +57,7 @@ async def test_a_text_where_nothing_is_attached(
     said = await attempt(fleet, *words)
     assert said.code == 0, said.steps
     assert "no live worker serves lane openai: this process runs it" in said.steps
+    assert "no worker is running" not in said.steps
     got = said.json
     assert (got["status"], got["medium"], got["model"]) == ("completed", "text", "gpt-4o-mini")
     assert got["text"]
@@ -100,6 +101,21 @@ async def test_a_live_worker_runs_it(db: Any, fleet: Fleet, sandbox: Sandbox) ->
         "SELECT w.name FROM rowmill.submissions u JOIN rowmill.workers w ON w.id = u.worker"
     )
     assert [found["name"] for found in names] == ["a"]
+    assert len(await sandbox.bill()) == 1
+
+
+async def test_it_waits_for_its_turn_under_a_limit(db: Any, fleet: Fleet, sandbox: Sandbox) -> None:
+    await db.execute("INSERT INTO rowmill.lanes (lane, max_running) VALUES ('replicate', 0)")
+    words = (*IMAGE, "A boat", "--max-cents", "1")
+    trying = await fleet.start("try", sys.executable, "-m", "worker.cli", *words)
+
+    async def told() -> bool:
+        return "waits for its turn" in trying.log_file.read_text()
+
+    await until(told, what="the wait")
+    assert await sandbox.bill() == []
+    await db.execute("UPDATE rowmill.lanes SET max_running = 1")
+    assert await trying.process.wait() == 0
     assert len(await sandbox.bill()) == 1
 
 

@@ -154,10 +154,14 @@ async def _until_over(
     """Where it ended or got stuck, and why. What would only wait for better times is cancelled."""
     said = ""
     while True:
+        if worker is not None:
+            await _hand_over(store, worker, key)
         trial = await trials.look(store, key)
         if trial.over:
             return trial, trial.error
         why = await reports.why(store, SOURCE, key)
+        if worker is not None and trial.queue_state == "ready":
+            why = "waits for its turn under the limits of its lane: see `rowmill providers`"
         if trial.queue_state == "held":
             return trial, why
         if trial.queue_state == "scheduled" and trial.note and not trial.open:
@@ -168,8 +172,6 @@ async def _until_over(
         if why != said:
             say(why)
             said = why
-        if worker is not None and trial.queue_state != "claimed":
-            await _hand_over(store, worker, key)
         await asyncio.sleep(LOOK)
 
 
