@@ -162,55 +162,58 @@ END $$;
 
 -- What became of submissions: several at once, forward moves only. Needs no token: what happened
 -- at a provider is a fact, whoever holds the job now. Returns the submissions that took the change;
--- one that had already ended keeps its end.
-CREATE OR REPLACE FUNCTION rowmill.journal(p_entries jsonb)
-RETURNS TABLE (id bigint) LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
+-- one that had already ended keeps its end. In SQL, which is planned at each call: a plan kept from
+-- an empty ledger would read the whole of a full one.
+CREATE OR REPLACE FUNCTION rowmill.record(p_entries jsonb)
+RETURNS TABLE (id bigint) LANGUAGE sql SET enable_seqscan = off SET jit = off
     SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+    UPDATE rowmill.submissions u
+       SET state = e.state,
+           ref = coalesce(e.ref, u.ref),
+           external_id = coalesce(e.external_id, u.external_id),
+           result = coalesce(e.result, u.result),
+           error = coalesce(e.error, u.error),
+           cost_cents = coalesce(e.cost_cents, u.cost_cents),
+           accepted_at = CASE WHEN e.state IN ('accepted', 'finished')
+                              THEN coalesce(u.accepted_at, clock_timestamp()) ELSE u.accepted_at END,
+           ended_at = CASE WHEN e.state IN ('finished', 'failed', 'cancelled', 'written_off')
+                           THEN clock_timestamp() END
+      FROM jsonb_to_recordset(p_entries) AS e (
+           id bigint, state rowmill.submission_state, ref jsonb, external_id text, result jsonb,
+           error text, cost_cents numeric)
+     WHERE u.id = e.id
+       AND u.id = ANY (ARRAY(SELECT (i ->> 'id')::bigint FROM jsonb_array_elements(p_entries) i))
+       AND (e.state, u.state) IN (
+           ('accepted', 'intent'), ('accepted', 'unknown'),
+           ('unknown', 'intent'), ('unknown', 'unknown'),
+           ('finished', 'intent'), ('finished', 'accepted'), ('finished', 'unknown'),
+           ('failed', 'intent'), ('failed', 'accepted'), ('failed', 'unknown'),
+           ('cancelled', 'intent'), ('cancelled', 'accepted'), ('cancelled', 'unknown'),
+           ('written_off', 'intent'), ('written_off', 'unknown'))
+    RETURNING u.id
+$$;
+
+-- The same, and where budgets are set, what was reserved becomes what it cost; where that isn't
+-- known, the estimate stays.
+CREATE OR REPLACE FUNCTION rowmill.journal(p_entries jsonb)
+RETURNS TABLE (id bigint) LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
-    v_taken   bigint[];
-    v_budgets boolean := EXISTS (SELECT FROM rowmill.budgets)
-                     AND EXISTS (SELECT FROM jsonb_array_elements(p_entries) i
-                                  WHERE i ->> 'state' IN ('finished', 'failed', 'cancelled', 'written_off'));
+    v_taken bigint[];
 BEGIN
-    IF v_budgets THEN    -- first, as intend() does: everybody locks budgets, then submissions
-        PERFORM rowmill.open_budgets();
+    IF NOT EXISTS (SELECT FROM rowmill.budgets)
+       OR NOT EXISTS (SELECT FROM jsonb_array_elements(p_entries) i
+                       WHERE i ->> 'state' IN ('finished', 'failed', 'cancelled', 'written_off')) THEN
+        RETURN QUERY SELECT r.id FROM rowmill.record(p_entries) r;
+        RETURN;
     END IF;
-    WITH taken AS (
-        UPDATE rowmill.submissions u
-           SET state = e.state,
-               ref = coalesce(e.ref, u.ref),
-               external_id = coalesce(e.external_id, u.external_id),
-               result = coalesce(e.result, u.result),
-               error = coalesce(e.error, u.error),
-               cost_cents = coalesce(e.cost_cents, u.cost_cents),
-               accepted_at = CASE WHEN e.state IN ('accepted', 'finished')
-                                  THEN coalesce(u.accepted_at, clock_timestamp()) ELSE u.accepted_at END,
-               ended_at = CASE WHEN e.state IN ('finished', 'failed', 'cancelled', 'written_off')
-                               THEN clock_timestamp() END
-          FROM jsonb_to_recordset(p_entries) AS e (
-               id bigint, state rowmill.submission_state, ref jsonb, external_id text, result jsonb,
-               error text, cost_cents numeric)
-         WHERE u.id = e.id
-           AND u.id = ANY (ARRAY(SELECT (i ->> 'id')::bigint FROM jsonb_array_elements(p_entries) i))
-           AND (e.state, u.state) IN (
-               ('accepted', 'intent'), ('accepted', 'unknown'),
-               ('unknown', 'intent'), ('unknown', 'unknown'),
-               ('finished', 'intent'), ('finished', 'accepted'), ('finished', 'unknown'),
-               ('failed', 'intent'), ('failed', 'accepted'), ('failed', 'unknown'),
-               ('cancelled', 'intent'), ('cancelled', 'accepted'), ('cancelled', 'unknown'),
-               ('written_off', 'intent'), ('written_off', 'unknown'))
-        RETURNING u.id)
-    SELECT array_agg(taken.id) INTO v_taken FROM taken;
-
-    IF v_budgets THEN
-        -- What was reserved becomes what it cost; where that isn't known, the estimate stays.
-        UPDATE rowmill.budgets b
-           SET used_cents = b.used_cents + coalesce((
-               SELECT sum(u.cost_cents - u.estimate_cents) FROM rowmill.submissions u
-                WHERE u.id = ANY (v_taken) AND u.ended_at IS NOT NULL
-                  AND b.lane IN ('*', u.lane) AND u.intended_at >= b.window_start), 0);
-    END IF;
+    PERFORM rowmill.open_budgets();    -- first, as intend() does: budgets, then submissions
+    v_taken := ARRAY(SELECT r.id FROM rowmill.record(p_entries) r);
+    UPDATE rowmill.budgets b
+       SET used_cents = b.used_cents + coalesce((
+           SELECT sum(u.cost_cents - u.estimate_cents) FROM rowmill.submissions u
+            WHERE u.id = ANY (v_taken) AND u.ended_at IS NOT NULL
+              AND b.lane IN ('*', u.lane) AND u.intended_at >= b.window_start), 0);
     RETURN QUERY SELECT unnest(v_taken);
 END $$;
 
