@@ -201,7 +201,8 @@ class Runner:
         left = self._lease + call.provider.request_timeout - submission.age_seconds
         mute = self._mute(call, submission)
         if mute is not None:
-            if submission.state is Step.INTENT and left > 0:
+            # A text that nobody can be asked about is decided at once: it is cheap, or held.
+            if self._may_ask(call.provider) and submission.state is Step.INTENT and left > 0:
                 raise unsettled(call.provider, "whoever sent it may still get its answer", left)
             await self._decide(call, submission, mute)
             return None

@@ -642,13 +642,3 @@ async def test_a_changed_request_is_sent_where_the_old_one_is_a_priced_risk(benc
     await bench.failing()
     await bench.call(EDITED)
     assert bench.ledger.states == ["written_off", "finished"]
-
-
-async def test_text_is_not_sent_again_while_its_sender_may_still_hear(bench: Bench) -> None:
-    bench.vendor.posts.append("hang-after")
-    first = asyncio.create_task(bench.call(TEXT))
-    await bench.vendor.hung.wait()
-    assert (await bench.failing(TEXT)).failure.code == "unsettled"
-    bench.vendor.over.set()
-    assert (await first).text == (await bench.call(TEXT)).text
-    assert bench.vendor.sent == 1
