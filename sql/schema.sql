@@ -210,10 +210,12 @@ CREATE FUNCTION rowmill.gates(OUT names text[], OUT free integer[]) RETURNS reco
 BEGIN
     WITH gate AS MATERIALIZED (
         SELECT l.lane, l.source,
-               l.paused_at IS NOT NULL OR coalesce(l.broken_until > clock_timestamp(), false) AS paused,
+               l.paused_at IS NOT NULL OR l.platform_paused_why IS NOT NULL
+                   OR coalesce(greatest(l.broken_until, l.slow_until) > clock_timestamp(), false) AS paused,
                least(l.max_running, l.platform_max_running, CASE WHEN l.broken_until IS NOT NULL THEN 1 END) AS most
           FROM rowmill.lanes l
-         WHERE l.paused_at IS NOT NULL OR l.broken_until IS NOT NULL
+         WHERE l.paused_at IS NOT NULL OR l.platform_paused_why IS NOT NULL
+            OR l.broken_until IS NOT NULL OR l.slow_until > clock_timestamp()
             OR l.max_running IS NOT NULL OR l.platform_max_running IS NOT NULL
     ), running AS MATERIALIZED (
         SELECT q.lane, s.name AS source, q.jobs
@@ -948,8 +950,18 @@ CREATE TABLE rowmill.lanes (
     broken_until timestamp with time zone,
     broken_for interval,
     broken_why text,
+    requests_per_minute integer,
+    tokens_per_minute integer,
+    platform_requests_per_minute integer,
+    platform_tokens_per_minute integer,
+    slow_until timestamp with time zone,
+    platform_paused_why text,
     CONSTRAINT lanes_max_running_check CHECK ((max_running >= 0)),
-    CONSTRAINT lanes_platform_max_running_check CHECK ((platform_max_running >= 0))
+    CONSTRAINT lanes_platform_max_running_check CHECK ((platform_max_running >= 0)),
+    CONSTRAINT lanes_platform_requests_per_minute_check CHECK ((platform_requests_per_minute > 0)),
+    CONSTRAINT lanes_platform_tokens_per_minute_check CHECK ((platform_tokens_per_minute > 0)),
+    CONSTRAINT lanes_requests_per_minute_check CHECK ((requests_per_minute > 0)),
+    CONSTRAINT lanes_tokens_per_minute_check CHECK ((tokens_per_minute > 0))
 );
 
 --
@@ -1144,10 +1156,12 @@ CREATE VIEW rowmill.waiting AS
      LEFT JOIN LATERAL ( SELECT
                 CASE
                     WHEN (gate.paused IS NOT NULL) THEN gate.paused
+                    WHEN (gate.closed IS NOT NULL) THEN gate.closed
                     WHEN (gate.broken IS NOT NULL) THEN gate.broken
                     WHEN (own.unserved ? q.lane) THEN ((('no worker can do '::text || q.lane) || ' on this database: '::text) || (own.unserved ->> q.lane))
                     WHEN (NOT live.any_worker) THEN 'no worker is running'::text
                     WHEN (NOT live.serving) THEN ('no live worker serves lane '::text || q.lane)
+                    WHEN (gate.slow IS NOT NULL) THEN gate.slow
                     WHEN (gate.full_ IS NOT NULL) THEN gate.full_
                     ELSE NULL::text
                 END AS message
@@ -1157,6 +1171,8 @@ CREATE VIEW rowmill.waiting AS
                    FROM rowmill.workers v
                   WHERE ((v.stopped_at IS NULL) AND (NOT v.draining) AND (v.heartbeat_at > (statement_timestamp() - v.lease)))) live,
             LATERAL ( SELECT min((((g.subject || ' is paused'::text) || COALESCE((' by '::text || g.paused_by), ''::text)) || COALESCE((': '::text || g.pause_reason), ''::text))) FILTER (WHERE (g.paused_at IS NOT NULL)) AS paused,
+                    min(((g.subject || ' is closed by its platform: '::text) || g.platform_paused_why)) AS closed,
+                    min(((g.subject || ' has used up its rate until '::text) || to_char((g.slow_until AT TIME ZONE 'UTC'::text), 'HH24:MI:SS" UTC"'::text))) FILTER (WHERE (g.slow_until > statement_timestamp())) AS slow,
                     min(((((g.subject || ' is left alone until '::text) || to_char((g.broken_until AT TIME ZONE 'UTC'::text), 'HH24:MI:SS" UTC"'::text)) || ': '::text) || g.broken_why)) FILTER (WHERE (g.broken_until > statement_timestamp())) AS broken,
                     min((((((g.subject || ' is full: '::text) || g.running) || ' of '::text) || g.most) || ' run'::text)) FILTER (WHERE (g.running >= g.most)) AS full_
                    FROM ( SELECT l.paused_at,
@@ -1164,6 +1180,8 @@ CREATE VIEW rowmill.waiting AS
                             l.pause_reason,
                             l.broken_until,
                             l.broken_why,
+                            l.slow_until,
+                            l.platform_paused_why,
                             LEAST(l.max_running, l.platform_max_running,
                                 CASE
                                     WHEN (l.broken_until IS NOT NULL) THEN 1

@@ -49,10 +49,12 @@ LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off AS $$
 BEGIN
     WITH gate AS MATERIALIZED (
         SELECT l.lane, l.source,
-               l.paused_at IS NOT NULL OR coalesce(l.broken_until > clock_timestamp(), false) AS paused,
+               l.paused_at IS NOT NULL OR l.platform_paused_why IS NOT NULL
+                   OR coalesce(greatest(l.broken_until, l.slow_until) > clock_timestamp(), false) AS paused,
                least(l.max_running, l.platform_max_running, CASE WHEN l.broken_until IS NOT NULL THEN 1 END) AS most
           FROM rowmill.lanes l
-         WHERE l.paused_at IS NOT NULL OR l.broken_until IS NOT NULL
+         WHERE l.paused_at IS NOT NULL OR l.platform_paused_why IS NOT NULL
+            OR l.broken_until IS NOT NULL OR l.slow_until > clock_timestamp()
             OR l.max_running IS NOT NULL OR l.platform_max_running IS NOT NULL
     ), running AS MATERIALIZED (
         SELECT q.lane, s.name AS source, q.jobs

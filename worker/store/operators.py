@@ -148,21 +148,16 @@ VALUES ($3, 'pause', $5,
         jsonb_build_object('before', (SELECT gate FROM before), 'reason', $4::text))
 """
 
-# Rows without a limit go, the others are opened: two statements' work on disjoint rows.
 _RESUME = """
 WITH before AS (
     SELECT to_jsonb(l) AS gate FROM rowmill.lanes l
-     WHERE l.lane = $1 AND l.source = $2 AND (l.paused_at IS NOT NULL OR l.broken_until IS NOT NULL)
+     WHERE l.lane = $1 AND l.source = $2
+       AND (l.paused_at IS NOT NULL OR l.broken_until IS NOT NULL OR l.slow_until > clock_timestamp())
        FOR UPDATE
-), dropped AS (
-    DELETE FROM rowmill.lanes l
-     WHERE l.lane = $1 AND l.source = $2 AND EXISTS (SELECT FROM before)
-       AND l.max_running IS NULL AND l.platform_max_running IS NULL
 ), opened AS (
     UPDATE rowmill.lanes l SET paused_at = NULL, paused_by = NULL, pause_reason = NULL,
-           broken_until = NULL, broken_for = NULL, broken_why = NULL
+           broken_until = NULL, broken_for = NULL, broken_why = NULL, slow_until = NULL
      WHERE l.lane = $1 AND l.source = $2 AND EXISTS (SELECT FROM before)
-       AND NOT (l.max_running IS NULL AND l.platform_max_running IS NULL)
 )
 INSERT INTO rowmill.actions (who, action, subject, detail)
 SELECT $3, 'resume', $4, jsonb_build_object('before', gate) FROM before
