@@ -96,7 +96,11 @@ async def media(job: Job, ctx: Context, given: MediaInput) -> Outcome:
 
 
 def _task(kind_name: str, given: MediaInput) -> MediaTask:
-    """What the provider can't make is refused by its adapter, before anything is paid."""
+    """What the provider can't make is refused by its adapter, before anything is paid.
+
+    A project's resolution is its film's: of a picture it says nothing, and no provider of pictures
+    takes it. `options` hold a picture's size.
+    """
     medium, settings = MEDIUM[kind_name], given.generation_settings
     return MediaTask(
         medium=medium,
@@ -105,7 +109,7 @@ def _task(kind_name: str, given: MediaInput) -> MediaTask:
         images=() if medium == "audio" else given.photos,
         duration_seconds=None if medium == "image" else _duration(kind_name, given),
         aspect_ratio=None if medium == "audio" else given.aspect_ratio,
-        resolution=None if medium == "audio" else given.resolution,
+        resolution=given.resolution if medium == "video" else None,
         options=settings.options,
     )
 

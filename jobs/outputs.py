@@ -13,7 +13,8 @@ import asyncio
 import hashlib
 import re
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -68,22 +69,32 @@ class OutputStore:
         filename_hint: str = "",
     ) -> tuple[Output, ...]:
         """Store a file and, of a picture or a video, its thumbnail. Raises `OutputError`."""
-        try:
-            with tempfile.TemporaryDirectory(prefix="rowmill-") as folder:
-                file, thumbnail = Path(folder, "file"), Path(folder, "thumbnail.jpg")
-                size, sha256 = await self._bring(item, file)
-                media = await _inspect(file, thumbnail, expected)
-                stem = _stem(filename_hint, item, index)
-                key = f"{key_prefix}/{index}.{media.extension}"
-                main = await self._main(file, key, stem=stem, media=media, size=size, sha256=sha256)
-                if media.thumbnail is None:
-                    return (main,)
-                key = f"{key_prefix}/{index}-thumbnail.jpg"
-                return main, await self._thumbnail(thumbnail, key, stem, media.thumbnail)
-        except (StorageError, OSError) as error:
-            raise OutputError(
-                FailureKind.TRANSIENT, f"storing the output failed: {_first_line(error)}", "storage"
-            ) from error
+        with _storing(), tempfile.TemporaryDirectory(prefix="rowmill-") as folder:
+            file, thumbnail = Path(folder, "file"), Path(folder, "thumbnail.jpg")
+            size, sha256 = await self._bring(item, file)
+            media = await _inspect(file, thumbnail, expected)
+            stem = _stem(filename_hint, item, index)
+            key = f"{key_prefix}/{index}.{media.extension}"
+            main = await self._main(file, key, stem=stem, media=media, size=size, sha256=sha256)
+            if media.thumbnail is None:
+                return (main,)
+            key = f"{key_prefix}/{index}-thumbnail.jpg"
+            return main, await self._thumbnail(thumbnail, key, stem, media.thumbnail)
+
+    async def save(self, key: str, content: bytes) -> None:
+        """Put it away as it is. Raises `OutputError`."""
+        with _storing():
+            await self._storage.put(content, key, "application/octet-stream")
+
+    async def load(self, key: str) -> bytes:
+        """Raises `OutputError`."""
+        with _storing():
+            return await self._storage.get(key)
+
+    async def drop(self, key: str) -> None:
+        """If that fails, a file stays that nothing refers to."""
+        with suppress(StorageError, OSError):
+            await self._storage.delete(key)
 
     async def _bring(self, item: RemoteFile | bytes, file: Path) -> tuple[int, str]:
         if isinstance(item, bytes):
@@ -129,6 +140,16 @@ class OutputStore:
             width=size[0],
             height=size[1],
         )
+
+
+@contextmanager
+def _storing() -> Iterator[None]:
+    try:
+        yield
+    except (StorageError, OSError) as error:
+        raise OutputError(
+            FailureKind.TRANSIENT, f"storing the output failed: {_first_line(error)}", "storage"
+        ) from error
 
 
 # --------------------------------------------------------------------------- download

@@ -19,13 +19,20 @@ class Storage:
     def url(self, key: str) -> str:
         return f"{self.base_url}/{quote(key)}"
 
-    async def put(self, path: Path, key: str, mime_type: str) -> str:
+    async def put(self, content: Path | bytes, key: str, mime_type: str) -> str:
         """Stream a file into storage and return its URL. Overwrites what is under the key."""
         # A local disk has nowhere to keep a content type, and obstore refuses to drop it silently.
         local = isinstance(self.store, LocalStore)
         attributes = None if local else {"Content-Type": mime_type}
-        await obstore.put_async(self.store, key, path, attributes=attributes)
+        await obstore.put_async(self.store, key, content, attributes=attributes)
         return self.url(key)
+
+    async def get(self, key: str) -> bytes:
+        found = await obstore.get_async(self.store, key)
+        return bytes(await found.bytes_async())
+
+    async def delete(self, key: str) -> None:
+        await obstore.delete_async(self.store, key)
 
 
 def open_storage(url: str, public_base_url: str | None = None) -> Storage:

@@ -976,6 +976,18 @@ CREATE TABLE rowmill.migrations (
 );
 
 --
+-- Name: parked; Type: TABLE; Schema: rowmill; Owner: -
+--
+
+CREATE TABLE rowmill.parked (
+    submission bigint NOT NULL,
+    nth smallint NOT NULL,
+    content bytea NOT NULL,
+    parked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+ALTER TABLE ONLY rowmill.parked ALTER COLUMN content SET STORAGE EXTERNAL;
+
+--
 -- Name: pulses; Type: TABLE; Schema: rowmill; Owner: -
 --
 
@@ -1248,6 +1260,13 @@ ALTER TABLE ONLY rowmill.migrations
     ADD CONSTRAINT migrations_pkey PRIMARY KEY (version);
 
 --
+-- Name: parked parked_pkey; Type: CONSTRAINT; Schema: rowmill; Owner: -
+--
+
+ALTER TABLE ONLY rowmill.parked
+    ADD CONSTRAINT parked_pkey PRIMARY KEY (submission, nth);
+
+--
 -- Name: queue queue_pkey; Type: CONSTRAINT; Schema: rowmill; Owner: -
 --
 
@@ -1372,6 +1391,13 @@ CREATE INDEX submissions_row ON rowmill.submissions USING btree (source, row_key
 --
 
 CREATE INDEX workers_alive ON rowmill.workers USING btree (id) WHERE (stopped_at IS NULL);
+
+--
+-- Name: parked parked_submission_fkey; Type: FK CONSTRAINT; Schema: rowmill; Owner: -
+--
+
+ALTER TABLE ONLY rowmill.parked
+    ADD CONSTRAINT parked_submission_fkey FOREIGN KEY (submission) REFERENCES rowmill.submissions(id) ON DELETE CASCADE;
 
 --
 -- PostgreSQL database dump complete

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
@@ -143,10 +144,23 @@ class Ledger:
             await asyncio.sleep(PAUSE)
 
     async def write(self, **entry: Any) -> bool:
-        """Record what happened at a provider; repeats until it is committed, never to be lost."""
+        """Record what happened at a provider."""
+        return await self._surely(partial(self._entries.ask, clean(entry)))
+
+    async def park(self, submission: int, contents: Sequence[bytes]) -> None:
+        await self._surely(partial(self._store.park, submission, contents))
+
+    async def parked(self, submission: int) -> list[bytes]:
+        return await self._store.parked(submission)
+
+    async def kept(self, submission: int, result: Mapping[str, Any]) -> None:
+        await self._surely(partial(self._store.kept, submission, clean(result)))
+
+    async def _surely(self, write: Callable[[], Awaitable[R]]) -> R:
+        """What was paid for is written down, however long that takes."""
         while True:
             try:
-                return await self._entries.ask(clean(entry))
+                return await write()
             except LockTimeout:
                 continue
             except Unavailable:
@@ -259,6 +273,15 @@ class ClaimJournal:
         self.open.pop(submission, None)
         cost = Decimal(0) if unpaid else None
         await self._ledger.write(id=submission, state="written_off", error=reason, cost_cents=cost)
+
+    async def park(self, submission: int, contents: Sequence[bytes]) -> None:
+        await self._ledger.park(submission, contents)
+
+    async def parked(self, submission: int) -> list[bytes]:
+        return await self._ledger.parked(submission)
+
+    async def kept(self, submission: int, *, result: Mapping[str, Any]) -> None:
+        await self._ledger.kept(submission, result)
 
     async def known(self, provider: str, account: str, external_ids: Sequence[str]) -> set[str]:
         return await self._ledger.known(provider, account, external_ids)

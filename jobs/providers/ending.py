@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, NoReturn, TypeVar
 
@@ -17,6 +17,7 @@ from jobs.providers.errors import HeldForPerson, ProviderError
 from jobs.providers.journal import Journal
 from jobs.providers.keeping import Keeper
 from jobs.providers.registry import Provider
+from jobs.providers.safe import Safe
 from jobs.providers.wire import NEVER_AGAIN, Wire
 
 T = TypeVar("T")
@@ -37,8 +38,8 @@ class Call:
     model: str
     estimate: Decimal
     progress: Callable[[float], None]
-    journaled: bool = False
-    """Its end and cost are in the ledger already; only the outputs were never fetched."""
+    ended: Mapping[str, Any] | None = None
+    """What the ledger has as its result already; only the outputs were never brought here."""
 
     @property
     def key_prefix(self) -> str:
@@ -59,6 +60,7 @@ class Ending:
     def __init__(self, wire: Wire, outputs: OutputStore, charges: Charges) -> None:
         self._wire = wire
         self._keeper = Keeper(outputs, wire.sleep)
+        self._safe = Safe(outputs)
         self._charges = charges
 
     async def followed(self, call: Call, submission: int, ref: Ref, first: float) -> State:
@@ -72,10 +74,13 @@ class Ending:
 
     async def conclude(self, call: Call, submission: int, state: State) -> CallResult:
         journal = call.journal
-        cost = self._charges.cost(call.provider, call.model, state, call.task, call.estimate)
+        if call.ended is not None:
+            cost = results.cost_of(call.ended)
+        else:
+            cost = self._charges.cost(call.provider, call.model, state, call.task, call.estimate)
         if state.phase == "cancelled":
             message = f"the task was cancelled at {call.provider.name}"
-            if not call.journaled:
+            if call.ended is None:
                 await through(journal.cancelled(submission, cost_cents=cost))
             raise ProviderError(
                 Failure(FailureKind.CANCELLED, message, "cancelled", call.provider.name)
@@ -86,12 +91,30 @@ class Ending:
             message = f"{call.provider.name} reports success, but no output"
             failure = Failure(FailureKind.UNKNOWN, message, "no_output", call.provider.name)
             await self._fail(call, submission, failure, cost)
+        if call.ended is None and state.ref is None and state.outputs:
+            ended = await through(
+                self._safe.put(
+                    journal, submission, state, _result(call, state, cost), call.key_prefix
+                )
+            )
+            call = replace(call, ended=ended)
         outputs = await self._kept(call, submission, state, cost)
         result = _result(call, state, cost, outputs)
-        if not call.journaled:
-            value = results.to_json(result)
+        value = results.to_json(result)
+        if call.ended is None:
             await through(journal.finished(submission, result=value, cost_cents=cost))
+        else:
+            await through(journal.kept(submission, result=value))
+            await self._safe.drop(call.ended)
         return result
+
+    async def reopened(self, call: Call, submission: int, ended: Mapping[str, Any]) -> CallResult:
+        """From an answer whose files were put away, and never brought to their place."""
+        try:
+            state = await self._safe.state(call.journal, submission, ended)
+        except OutputError as error:
+            raise ProviderError(error.failure) from error
+        return await self.conclude(replace(call, ended=ended), submission, state)
 
     async def _kept(
         self, call: Call, submission: int, state: State, cost: Decimal
@@ -123,12 +146,14 @@ class Ending:
             return await self._keeper.keep(fresh, call.task, call.key_prefix)
 
     async def _fail(self, call: Call, submission: int, failure: Failure, cost: Decimal) -> NoReturn:
-        if not call.journaled:
+        if call.ended is None:
             await through(call.journal.failed(submission, failure, cost_cents=cost))
         raise ProviderError(failure)
 
 
-def _result(call: Call, state: State, cost: Decimal, outputs: tuple[Output, ...]) -> CallResult:
+def _result(
+    call: Call, state: State, cost: Decimal, outputs: tuple[Output, ...] = ()
+) -> CallResult:
     return CallResult(
         provider=call.provider.name,
         model=call.model,

@@ -112,6 +112,16 @@ class Journal(Protocol):
         """`unpaid`: it is certain that the provider never took it."""
         ...
 
+    async def park(self, submission: int, contents: Sequence[bytes]) -> None:
+        """Keep the files of an answer while the storage is down."""
+        ...
+
+    async def parked(self, submission: int) -> list[bytes]: ...
+
+    async def kept(self, submission: int, *, result: Mapping[str, Any]) -> None:
+        """Of one that finished: its outputs are in their place now, and nothing is parked."""
+        ...
+
     async def known(self, provider: str, account: str, external_ids: Sequence[str]) -> set[str]:
         """Which of these provider tasks some submission already owns."""
         ...

@@ -40,6 +40,15 @@ def is_kept(value: Mapping[str, Any]) -> bool:
     return bool(value["kept"])
 
 
+def has_files(value: Mapping[str, Any]) -> bool:
+    """They came inside the answer and were put away; nobody needs to be asked for them."""
+    return "files" in value
+
+
+def cost_of(value: Mapping[str, Any]) -> Decimal:
+    return Decimal(value["cost_cents"])
+
+
 def from_json(value: Mapping[str, Any]) -> CallResult:
     usage = dict(value["usage"])
     seconds = usage.pop("seconds")

@@ -173,10 +173,12 @@ class Runner:
             raise ProviderError(results.failure_from_json(value))
         if finished and results.is_kept(value):
             return results.from_json(value)
+        if finished and results.has_files(value):
+            return await self._ending.reopened(call, submission.id, value)
         call = replace(call, provider=self._holder(call, submission), model=submission.model)
         ref = ref_of(call.provider, submission)
         if ref is not None:
-            call = replace(call, journaled=finished)
+            call = replace(call, ended=value if finished else None)
             return await self._follow(call, submission.id, State("unknown", ref=ref))
         if submission.state is Step.ACCEPTED:
             raise HeldForPerson(

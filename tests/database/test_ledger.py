@@ -288,3 +288,39 @@ def row_sql(run: int, step: str, state: str) -> str:
         f" estimate_cents, delivered_at) SELECT 's', 'k', {run}, '{step}', 'l', 1, 'p', 'a', 'm',"
         f" '{word}', 1, {delivered}"
     )
+
+
+# --------------------------------------------------------------------------- files of an answer
+
+
+async def test_files_are_parked_until_they_are_kept(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    hand, (work,) = await at_work(connection, store)
+    journal = journal_of(store, work, hand)
+    first, second = await intend(journal, "first"), await intend(journal, "second")
+    for submission in (first, second):
+        await journal.park(submission.id, [b"\x00one", b"two"])
+        await journal.finished(submission.id, result={"kept": False}, cost_cents=Decimal(4))
+    await journal.park(first.id, [b"\x00one", b"two"])  # the answer to the first was lost
+    assert await journal.parked(first.id) == [b"\x00one", b"two"]
+    await journal.kept(first.id, result={"kept": True, "text": "a\x00b"})
+    assert (await journal.parked(first.id), len(await journal.parked(second.id))) == ([], 2)
+    (row, _) = await ledger_rows(connection)
+    assert (row["state"], row["cost_cents"]) == ("finished", Decimal(4))
+    assert '"kept": true' in row["result"]
+
+
+async def test_only_what_finished_is_kept(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    hand, (work,) = await at_work(connection, store)
+    journal = journal_of(store, work, hand)
+    submission = await intend(journal)
+    await journal.park(submission.id, [b"one"])
+    await journal.kept(submission.id, result={"kept": True})
+    assert await journal.parked(submission.id) == [b"one"]
+    (row,) = await ledger_rows(connection)
+    assert (row["state"], row["result"]) == ("intent", None)

@@ -232,3 +232,29 @@ async def nothing_fails(dsn: str) -> AsyncIterator[None]:
             yield
     finally:
         connection.terminate()
+
+
+async def test_a_paid_answer_outlives_an_outage_of_the_storage_and_a_crash(
+    db: Any, fleet: Fleet, sandbox: Sandbox
+) -> None:
+    """A picture that came inside the answer can't be asked for again."""
+    obstacle = fleet.directory / "outputs" / "generation_jobs"
+    obstacle.parent.mkdir()
+    obstacle.write_text("no folder can be made here")
+    (key,) = await add_media(db, kind="thumbnail", settings="{}")
+    await db.execute("UPDATE generation_jobs SET generation_service = 'openai' WHERE id = $1", key)
+    worker = await fleet.hire("a")
+    await until_sql(
+        db,
+        "SELECT count(*) = 1 FROM rowmill.submissions s JOIN rowmill.parked p ON p.submission = s.id"
+        " WHERE s.row_key = $1 AND s.state = 'finished' AND s.cost_cents > 0",
+        key,
+    )
+    await worker.kill()
+    obstacle.unlink()
+    await fleet.hire("b")
+    await has_status(db, key, "completed")
+    assert await db.fetchval("SELECT count(*) FROM rowmill.parked") == 0
+    await exactly_once(db)
+    assert len(await sandbox.bill()) == 1
+    await ledger_equals_bill(db, sandbox)

@@ -246,6 +246,11 @@ async def test_a_video_is_asked_for_with_all_the_project_says() -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["media:thumbnail", "media:audio"])
+async def test_a_films_resolution_says_nothing_of_pictures_and_sound(kind: str) -> None:
+    assert (await asked(kind, PROJECT)).resolution is None
+
+
 @pytest.mark.parametrize(
     ("kind", "seconds", "setting", "expected"),
     [

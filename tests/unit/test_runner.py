@@ -26,11 +26,12 @@ from jobs.providers.registry import ProviderSettings, build_providers
 from jobs.providers.runner import Runner
 from jobs.providers.transport import AiohttpTransport
 from jobs.storage import open_storage
-from tests.unit.vendor import Ledger, Vendor, vendor_running
+from tests.unit.vendor import Ledger, Vendor, png, vendor_running
 
 JOB = Job("generation_jobs", "row-1", "media:image", "replicate", 1, 0, 3, None, {})
 IMAGE = MediaTask("image", "A boat", model="black-forest-labs/flux-1.1-pro")  # 4 cents
 TEXT = TextTask("gpt-4o-mini", "Write.", max_tokens=500)  # 0.03 cents
+DRAWING = MediaTask("image", "A boat", model="gpt-image-2")
 DEAR = TextTask("gpt-4", "Write.", max_tokens=500)  # 3 cents
 LEASE, TIMEOUT = 30.0, 20.0
 LATER = LEASE + TIMEOUT + 1
@@ -47,7 +48,8 @@ class Bench:
     percents: list[float] = field(default_factory=list)
 
     async def call(self, task: Task = IMAGE, step: str = "main") -> CallResult:
-        provider = "replicate" if isinstance(task, MediaTask) else "openai"
+        drawn = task is DRAWING or isinstance(task, TextTask)
+        provider = "openai" if drawn else "replicate"
         return await self.runner.call(
             self.ledger, JOB, step, provider, task, progress=self.percents.append
         )
@@ -525,6 +527,64 @@ async def test_output_our_own_settings_refuse_is_held(bench: Bench) -> None:
     assert bench.vendor.sent == 1
 
 
+# --------------------------------------------------------------------------- files in the answer
+
+
+async def test_files_in_the_answer(bench: Bench) -> None:
+    result = await bench.call(DRAWING)
+    main, thumbnail = result.outputs
+    assert (bench.folder / main.key).read_bytes() == bench.vendor.content
+    assert bench.ledger.log == ["intent", "finished", "kept"]
+    assert result.cost_cents == bench.ledger.last.cost_cents
+    assert stored(bench) == sorted([main.key, thumbnail.key]), "nothing is kept twice"
+    assert await bench.call(DRAWING) == result
+    assert bench.vendor.sent == 1
+
+
+async def test_files_are_put_away_before_anyone_looks_at_them(bench: Bench) -> None:
+    """Whatever happens then, they were paid for once, and are there."""
+    bench.vendor.content = b"not a picture"
+    assert (await bench.failing(DRAWING)).failure.code == "unreadable"
+    assert bench.ledger.log == ["intent", "finished"]
+    assert stored(bench) == ["generation_jobs/row-1/1/main/0.answer"]
+    (bench.folder / stored(bench)[0]).write_bytes(png())
+    assert len((await bench.call(DRAWING)).outputs) == 2, "as after a crash in between"
+    assert bench.vendor.sent == 1
+
+
+async def test_files_in_the_answer_outlive_an_outage_of_the_storage(bench: Bench) -> None:
+    obstacle = bench.folder / "generation_jobs"
+    obstacle.write_text("no folder can be made here")
+    for _ in range(2):
+        failure = (await bench.failing(DRAWING)).failure
+        assert (failure.kind, failure.code) == (FailureKind.TRANSIENT, "storage")
+        assert bench.ledger.files == {1: [bench.vendor.content]}
+    assert bench.ledger.states == ["finished"]
+    paid = bench.ledger.last.cost_cents
+    obstacle.unlink()
+    bench.ledger.rows[1] = replace(
+        bench.ledger.last, result=json.loads(json.dumps(bench.ledger.last.result))
+    )
+    result = await bench.call(DRAWING)
+    assert (bench.folder / result.outputs[0].key).read_bytes() == bench.vendor.content
+    assert (result.cost_cents, bench.ledger.files) == (paid, {})
+    assert bench.vendor.sent == 1
+
+
+async def test_an_answer_with_links_is_read_again(bench: Bench) -> None:
+    bench.vendor.as_link = True
+    bench.vendor.files.extend([500] * 4)
+    assert (await bench.failing(DRAWING)).failure.code == "http_500"
+    assert bench.ledger.states == ["finished"]
+    assert len((await bench.call(DRAWING)).outputs) == 2
+    assert bench.vendor.sent == 1
+
+
+def stored(bench: Bench) -> list[str]:
+    files = [path for path in bench.folder.rglob("*") if path.is_file()]
+    return sorted(str(path.relative_to(bench.folder)) for path in files)
+
+
 # --------------------------------------------------------------------------- stopped, orphaned
 
 
@@ -574,11 +634,14 @@ async def test_orphan_that_was_made_is_fetched_if_its_job_comes_back(bench: Benc
     await accepted(bench)
     assert await bench.runner.settle_orphan(bench.ledger, bench.ledger.last)
     assert bench.ledger.states == ["finished"]
+    bench.vendor.files.extend([404, 404])
+    assert (await bench.failing()).failure.kind is FailureKind.GONE
     result = await bench.call()
     assert (len(result.outputs), result.cost_cents) == (2, Decimal(4))
     assert bench.vendor.sent == 1
-    bench.vendor.files.extend([404, 404])
-    assert (await bench.failing()).failure.kind is FailureKind.GONE
+    seen = len(bench.vendor.requests)
+    assert await bench.call() == result
+    assert len(bench.vendor.requests) == seen
 
 
 @pytest.mark.parametrize(

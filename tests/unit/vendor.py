@@ -7,6 +7,7 @@ paid twice is read off its list, not off ours.
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import itertools
 from collections import deque
@@ -47,6 +48,8 @@ class Vendor:
     accepted: list[dict[str, Any]] = field(default_factory=list)
     page_size: int = 2
     content: bytes = field(default_factory=png)
+    as_link: bool = False
+    """Whether an answer names its files instead of bringing them."""
     answer: Mapping[str, Any] = field(
         default_factory=lambda: {"finish_reason": "stop", "message": {"content": "Once."}}
     )
@@ -62,6 +65,7 @@ class Vendor:
         return [
             web.post("/v1/models/{owner}/{name}/predictions", self.predict),
             web.post("/v1/chat/completions", self.chat),
+            web.post("/v1/images/generations", self.draw),
             web.get("/v1/predictions", self.list),
             web.get("/v1/predictions/{id}", self.poll),
             web.post("/v1/predictions/{id}/cancel", self.cancel),
@@ -92,6 +96,18 @@ class Vendor:
             self.accepted.append(body)
             usage = {"prompt_tokens": 1000, "completion_tokens": 500}
             return {"id": f"c{len(self.accepted)}", "choices": [self.answer], "usage": usage}
+
+        return await self._submit(request, accept)
+
+    async def draw(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+
+        def accept() -> dict[str, Any]:
+            self.accepted.append(body)
+            link = {"url": f"{self.url}/files/{len(self.accepted)}"}
+            file = link if self.as_link else {"b64_json": base64.b64encode(self.content).decode()}
+            usage = {"input_tokens": 100, "output_tokens": 1000}
+            return {"created": 1795000000, "data": [file], "usage": usage}
 
         return await self._submit(request, accept)
 
@@ -201,6 +217,7 @@ class Ledger:
     def __init__(self) -> None:
         self.rows: dict[int, Submission] = {}
         self.steps: dict[int, str] = {}
+        self.files: dict[int, list[bytes]] = {}
         self.ids: dict[tuple[str, str, str], int] = {}
         self.log: list[str] = []
         self.reasons: list[str] = []
@@ -296,6 +313,19 @@ class Ledger:
         self.reasons.append(reason)
         cost = {"cost_cents": Decimal(0)} if unpaid else {}
         await self._move(submission, State.WRITTEN_OFF, **cost)
+
+    async def park(self, submission: int, contents: Sequence[bytes]) -> None:
+        self.files[submission] = list(contents)
+
+    async def parked(self, submission: int) -> list[bytes]:
+        return self.files.get(submission, [])
+
+    async def kept(self, submission: int, *, result: Mapping[str, Any]) -> None:
+        row = self.rows[submission]
+        assert row.state is State.FINISHED
+        self.rows[submission] = replace(row, result=result)
+        self.files.pop(submission, None)
+        self.log.append("kept")
 
     async def known(self, provider: str, account: str, external_ids: Sequence[str]) -> set[str]:
         return {name for name in external_ids if (provider, account, name) in self.ids}

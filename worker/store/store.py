@@ -296,6 +296,30 @@ class Store:
         rows = await self.fetch("SELECT id FROM rowmill.journal($1)", to_json(list(entries)))
         return {r["id"] for r in rows}
 
+    async def park(self, submission: int, contents: Sequence[bytes]) -> None:
+        await self.value(
+            "INSERT INTO rowmill.parked (submission, nth, content)"
+            " SELECT $1, c.nth - 1, c.content FROM unnest($2::bytea[]) WITH ORDINALITY c (content, nth)"
+            " ON CONFLICT (submission, nth) DO NOTHING",
+            submission,
+            list(contents),
+        )
+
+    async def parked(self, submission: int) -> list[bytes]:
+        rows = await self.fetch(
+            "SELECT content FROM rowmill.parked WHERE submission = $1 ORDER BY nth", submission
+        )
+        return [r["content"] for r in rows]
+
+    async def kept(self, submission: int, result: Mapping[str, Any]) -> None:
+        await self.value(
+            "WITH kept AS (UPDATE rowmill.submissions SET result = $2"
+            " WHERE id = $1 AND state = 'finished' RETURNING id)"
+            " DELETE FROM rowmill.parked p USING kept k WHERE p.submission = k.id",
+            submission,
+            to_json(dict(result)),
+        )
+
     async def known(self, provider: str, account: str, external_ids: Sequence[str]) -> set[str]:
         rows = await self.fetch(
             "SELECT external_id FROM rowmill.submissions "
