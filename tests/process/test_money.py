@@ -246,7 +246,7 @@ async def test_a_paid_answer_outlives_an_outage_of_the_storage_and_a_crash(
     worker = await fleet.hire("a")
     await until_sql(
         db,
-        "SELECT count(*) = 1 FROM rowmill.submissions s JOIN rowmill.parked p ON p.submission = s.id"
+        "SELECT count(*) = 1 FROM rowmill.submissions s JOIN rowmill.parked ON submission = s.id"
         " WHERE s.row_key = $1 AND s.state = 'finished' AND s.cost_cents > 0",
         key,
     )
