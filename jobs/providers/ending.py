@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NoReturn, TypeVar
 
+from jobs import failpoints
 from jobs.contract import CallResult, Failure, FailureKind, Job, MediaTask, Output, Task
 from jobs.outputs import OutputError, OutputStore
 from jobs.providers import results
@@ -86,11 +87,14 @@ class Ending:
             message = f"{call.provider.name} reports success, but no output"
             failure = Failure(FailureKind.UNKNOWN, message, "no_output", call.provider.name)
             await self._fail(call, submission, failure, cost)
+        failpoints.reached("outputs.due")
         outputs = await self._kept(call, submission, state, cost)
+        failpoints.reached("outputs.stored")
         result = _result(call, state, cost, outputs)
         if not call.journaled:
             value = results.to_json(result)
             await through(journal.finished(submission, result=value, cost_cents=cost))
+            failpoints.reached("finished.committed")
         return result
 
     async def _kept(
@@ -125,6 +129,7 @@ class Ending:
     async def _fail(self, call: Call, submission: int, failure: Failure, cost: Decimal) -> NoReturn:
         if not call.journaled:
             await through(call.journal.failed(submission, failure, cost_cents=cost))
+            failpoints.reached("failed.committed")
         raise ProviderError(failure)
 
 

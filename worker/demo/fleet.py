@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,10 @@ class Sandbox:
     url: str
 
     @classmethod
-    async def start(cls, directory: Path) -> Sandbox:
+    async def start(cls, directory: Path, *, duration: float = 1.5) -> Sandbox:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "jobs.sandbox", "--port", "0"),
-            *("--bill", str(directory / "bill.jsonl"), "--duration", "1.5", "--latency", "0.02"),
+            *("--bill", str(directory / "bill.jsonl"), "--duration", str(duration), "--latency", "0.02"),
             stdout=asyncio.subprocess.PIPE,
             stderr=(directory / "sandbox.log").open("ab"),
         )
@@ -41,6 +42,11 @@ class Sandbox:
             summary = (await client.get(f"{self.url}/bill/summary")).json()
         return {**charges, **summary, "charges": charges["charges"]}
 
+    async def faults_met(self) -> list[dict[str, Any]]:
+        async with httpx.AsyncClient() as client:
+            told = (await client.get(f"{self.url}/control/faults")).json()
+        return list(told["met"])
+
     async def stop(self) -> None:
         await _end(self.process)
 
@@ -50,6 +56,8 @@ class Fleet:
     dsn: str
     sandbox_url: str
     directory: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Over what a worker of the demo is configured with."""
     workers: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
 
     def environment(self) -> dict[str, str]:
@@ -68,9 +76,12 @@ class Fleet:
                 f"ROWMILL_PROVIDERS__REPLICATE__MODELS__{medium.upper()}": f"sandbox/{medium}"
                 for medium in ("video", "image", "audio")
             },
+            **self.settings,
         }
 
-    async def hire(self, name: str, *, slots: int = 12) -> None:
+    async def hire(
+        self, name: str, *, slots: int = 12, main: Sequence[str] = ("worker.cli", "run")
+    ) -> None:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("ROWMILL_")}
         environment = {
             **inherited,
@@ -80,11 +91,14 @@ class Fleet:
             "ROWMILL_LOG_FORMAT": "json",
         }
         self.workers[name] = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "worker.cli", "run"),
+            *(sys.executable, "-m", *main),
             env=environment,
-            stdout=(self.directory / f"{name}.log").open("ab"),
+            stdout=self.log_of(name).open("ab"),
             stderr=asyncio.subprocess.STDOUT,
         )
+
+    def log_of(self, name: str) -> Path:
+        return self.directory / f"{name}.log"
 
     def stop(self, name: str) -> None:
         self.workers[name].send_signal(signal.SIGSTOP)
