@@ -10,13 +10,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from jobs import failpoints
-from worker.demo.fleet import LEASE_SECONDS, Fleet
+from worker.demo.fleet import Fleet
 from worker.store import Store
 
 SIZE = 3
+LEASE = 3.0
 SLOTS = 12
-FEW = 6
-"""With so few places left, whoever gets to one dies there the first time."""
+STEADY_SLOTS = 4
+"""Most of the work is for those that are about to die."""
+RARE = (
+    *("written_off.committed", "search.found", "search.due", "failed.committed"),
+    *("unknown.committed", "poll.ended", "outputs.stored"),
+)
+"""Places that few jobs get to. They come first, while there is much to do."""
+AT_ONCE = 3
+"""So many places a worker is armed with; it dies at the first it gets to."""
 
 # Those that have work in hand: killing others proves nothing.
 _BUSY = """
@@ -51,8 +59,10 @@ class Crew:
 
     @property
     def missing(self) -> list[str]:
-        """Points at which nobody has died so far."""
-        return [p for p in self.points if p not in {death.point for death in self.deaths}]
+        """Points at which nobody has died so far, the rarest first."""
+        met = {death.point for death in self.deaths}
+        left = [point for point in self.points if point not in met]
+        return sorted(left, key=lambda point: RARE.index(point) if point in RARE else len(RARE))
 
     @property
     def killed(self) -> int:
@@ -82,22 +92,22 @@ class Crew:
             name = self.dice.choice(names)
             await self.fleet.kill(name)
             self.deaths.append(Death(name, datetime.now(UTC)))
-            self.next_kill = time.monotonic() + LEASE_SECONDS * self.dice.uniform(0.3, 1.2)
+            self.next_kill = time.monotonic() + LEASE * self.dice.uniform(0.3, 1.2)
 
     async def _hire(self) -> None:
         self.hired += 1
         name = f"worker-{self.hired}"
         if self.steady not in self.fleet.workers or not self.missing:
             self.steady = name
-            await self.fleet.hire(name, slots=SLOTS)
+            await self.fleet.hire(name, slots=STEADY_SLOTS if self.missing else SLOTS)
             return
-        armed = [f"{point}={self._passes()}" for point in self.missing]
+        armed = [f"{point}={self._passes(point)}" for point in self.missing[:AT_ONCE]]
         await self.fleet.hire(
             name, slots=SLOTS, main=("bench.doomed", "--unlock", failpoints.UNLOCK, *armed)
         )
 
-    def _passes(self) -> int:
-        return 1 if len(self.missing) <= FEW else self.dice.randint(1, 4)
+    def _passes(self, point: str) -> int:
+        return 1 if point in RARE else self.dice.randint(1, 4)
 
     def _death(self, name: str, code: int) -> Death:
         """Its last words tell where; any other end is a fault of ours."""

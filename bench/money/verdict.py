@@ -1,5 +1,4 @@
-"""The verdict of the money proof: the provider's bill, and the faults that were put in, against the
-ledger and the rows.
+"""The verdict of the money proof: bill and injected faults on one side, ledger and rows on the other.
 
 Acceptance of a call can't be known where the provider can't be asked about it and its answer never
 got into the ledger. That is so exactly when
@@ -20,16 +19,15 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from bench.money.crew import Death
+from bench.money.crew import LEASE, Death
 from bench.money.work import ASKED, IN_DOUBT, Job
-from worker.demo.fleet import LEASE_SECONDS
 from worker.demo.verdict import delivered, rows_of
 from worker.store import Store
 
 BLIND = ("intent.committed", "post.due", "post.answered")
 """Whoever dies here knows alone what became of its call."""
 OPEN = ("intent", "accepted", "unknown")
-JUST_NOW = timedelta(seconds=LEASE_SECONDS)
+JUST_NOW = timedelta(seconds=LEASE)
 """An answer that was told longer before a death has been journaled."""
 
 

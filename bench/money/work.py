@@ -90,7 +90,7 @@ def plan(count: int, dice: random.Random) -> list[Job]:
     """Mixed, so that every stretch of it holds something of everything."""
     kinds = [kind for kind in KINDS for _ in range(kind.share)]
     bags: dict[Kind, list[str]] = {}
-    jobs = []
+    jobs: list[Job] = []
     while len(jobs) < count:
         dice.shuffle(kinds)
         jobs += [Job(str(uuid.UUID(int=dice.getrandbits(128), version=4)), kind,
@@ -170,13 +170,14 @@ WITH given AS (
 )
 """
 
+# Customers 8 to 10 may have as many projects as they like.
 _MEDIA = (
     _GIVEN
     + """
 , projects AS (
     INSERT INTO public.video_projects
            (id, user_id, title_i18n, style, resolution, ai_prompt, generation_settings)
-    SELECT key, ('a0000000-0000-4000-8000-' || lpad((4 + n % 7)::text, 12, '0'))::uuid,
+    SELECT key, ('a0000000-0000-4000-8000-' || lpad((8 + n % 3)::text, 12, '0'))::uuid,
            '{"en": "Proof"}', 'cinematic', '720p', 'Waves on a pier at sunset ' || words, settings::jsonb
       FROM given WHERE source = 'generation_jobs' RETURNING id, user_id)
 , made AS (
