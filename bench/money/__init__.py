@@ -33,7 +33,7 @@ from worker.store import Store
 LOOK = 0.1
 PATIENCE = 120.0
 """Seconds without any change after which something is stuck."""
-TIMEOUT = 4
+TIMEOUT = 3
 """Seconds that a provider has for an answer."""
 JOBS_PER_KILL = 40
 AHEAD = 0.1
@@ -81,7 +81,7 @@ async def prove(dsn: str, home: Path, given: Plan) -> Verdict:
     dice = random.Random(given.seed)
     jobs = plan(given.jobs, dice)
     store = await Store.open(dsn)
-    sandbox = await Sandbox.start(home, duration=0.6)
+    sandbox = await Sandbox.start(home, duration=0.4)
     fleet = Fleet(dsn, sandbox.url, home, settings=_settings(sandbox.url, given))
     try:
         await prepare(store)

@@ -118,7 +118,7 @@ def _faults(kind: Kind) -> list[str]:
         *(AT_POLL if kind.polled else ()),
         "invalid",
     ]
-    if kind.source != "background_jobs" and kind.lane != "elevenlabs":
+    if kind.source != "background_jobs" and kind.lane not in ("elevenlabs", "freepik"):
         faults.append("policy")
     if kind.lane == ASKED:
         return faults + [""] * (len(faults) // 2)

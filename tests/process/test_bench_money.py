@@ -17,7 +17,7 @@ from jobs.failpoints import POINTS
 
 pytestmark = pytest.mark.process
 
-JOBS = 90
+JOBS = 60
 POINTS_OF = {seed: tuple(POINTS)[seed % 2 :: 2] for seed in (7, 42)}
 COUNTS = (
     "name jobs kills faults charges duplicate_charges allowed_resubmissions unresolved"

@@ -24,12 +24,14 @@ class Sandbox:
 
     @classmethod
     async def start(cls, directory: Path, *, duration: float = 1.5) -> Sandbox:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "jobs.sandbox", "--port", "0"),
-            *("--bill", str(directory / "bill.jsonl"), "--duration", str(duration), "--latency", "0.02"),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=(directory / "sandbox.log").open("ab"),
-        )
+        bill = directory / "bill.jsonl"
+        with (directory / "sandbox.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "jobs.sandbox", "--port", "0", "--bill", str(bill)),
+                *("--duration", str(duration), "--latency", "0.02"),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+            )
         assert process.stdout is not None
         line = await process.stdout.readline()
         if not line:
@@ -90,12 +92,13 @@ class Fleet:
             "ROWMILL_SLOTS": str(slots),
             "ROWMILL_LOG_FORMAT": "json",
         }
-        self.workers[name] = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", *main),
-            env=environment,
-            stdout=self.log_of(name).open("ab"),
-            stderr=asyncio.subprocess.STDOUT,
-        )
+        with self.log_of(name).open("ab") as log:
+            self.workers[name] = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", *main),
+                env=environment,
+                stdout=log,
+                stderr=asyncio.subprocess.STDOUT,
+            )
 
     def log_of(self, name: str) -> Path:
         return self.directory / f"{name}.log"
