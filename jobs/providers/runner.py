@@ -209,8 +209,10 @@ class Runner:
         left = self._lease + call.provider.request_timeout - submission.age_seconds
         mute = self._mute(call, submission)
         if mute is not None:
-            # A text that nobody can be asked about is decided at once: it is cheap, or held.
-            if self._may_ask(call.provider) and submission.state is Step.INTENT and left > 0:
+            # What is cheap and can't be asked about is sent again at once. All else waits: a worker
+            # that was only slow may have its answer yet, and a person should not be asked for it.
+            waits = self._may_ask(call.provider) or not self._is_cheap(call, submission)
+            if waits and submission.state is Step.INTENT and left > 0:
                 raise unsettled(call.provider, "whoever sent it may still get its answer", left)
             await self._decide(call, submission, mute)
             return None
