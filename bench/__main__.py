@@ -7,9 +7,10 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
-from bench import http, pickup, row_work
+from bench import http, money, pickup, row_work
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -29,16 +30,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     wire = commands.add_parser("http", help="requests per second beside aiohttp and httpx's own")
     wire.add_argument("--requests", type=int, default=4000, help="per round and side")
     wire.add_argument("--rounds", type=int, default=5, help="of each side; the median counts")
-    for command in (work, pick, wire):
+    proof = commands.add_parser("money", help="that nothing is lost or paid twice, whatever dies")
+    proof.add_argument("--resubmit-up-to-cents", type=Decimal, metavar="N",
+                       help="what a worker may risk; without it, its default")  # fmt: skip
+    proof.add_argument("--jobs", type=int, default=600)
+    proof.add_argument(
+        "--seed", type=int, default=7, help="of the jobs, their faults and the kills"
+    )
+    for command in (work, pick, wire, proof):
         command.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
     if options.name == "row-work":
         result = asyncio.run(row_work.run(options.jobs, paid=options.paid, runs=options.runs))
     elif options.name == "http":
         result = asyncio.run(http.run(options.requests, options.rounds))
+    elif options.name == "money":
+        given = money.Plan(options.jobs, options.seed, options.resubmit_up_to_cents)
+        result = asyncio.run(money.run(given))
     else:
         result = asyncio.run(pickup.run(options.samples))
+    sound = result.pop("sound", True)
     _show(result, as_json=options.json)
+    sys.exit(0 if sound else 1)
 
 
 def _show(result: dict[str, Any], *, as_json: bool) -> None:

@@ -36,19 +36,25 @@ def server() -> Iterator[str]:
 
 
 @asynccontextmanager
-async def database(admin: str) -> AsyncIterator[str]:
-    """An empty PhotoMemory, attached; dropped afterwards."""
+async def fresh(admin: str) -> AsyncIterator[str]:
+    """A database with nothing in it; dropped afterwards."""
     name = f"rowmill_bench_{secrets.token_hex(4)}"
-    dsn = re.sub(r"^(\w+://[^/?]*)(/[^?]*)?", rf"\1/{name}", admin)
     await _run(admin, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
     try:
+        yield re.sub(r"^(\w+://[^/?]*)(/[^?]*)?", rf"\1/{name}", admin)
+    finally:
+        await _run(admin, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@asynccontextmanager
+async def database(admin: str) -> AsyncIterator[str]:
+    """An empty PhotoMemory, attached."""
+    async with fresh(admin) as dsn:
         await _run(dsn, (files("sql") / "platforms" / "photomemory" / "schema.sql").read_text())
         await migrate(dsn)
         await attach(dsn, load("photomemory"))
         await _run(dsn, _people())
         yield dsn
-    finally:
-        await _run(admin, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _people() -> str:

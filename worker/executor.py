@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 import httpx
 import structlog
 
+from jobs import failpoints
 from jobs.contract import (
     CallResult,
     Failed,
@@ -174,6 +175,7 @@ class Executor:
         if settlement is None:
             await self._drop(running)
         else:
+            failpoints.reached("outcome.known")
             self._put(settlement)
 
     def _stopped(self, running: Running) -> Settlement:

@@ -17,6 +17,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -25,9 +26,43 @@ from worker.breaker import Breaker
 from worker.executor import PaidCalls
 from worker.ledger import ClaimJournal, Ledger, submission_of
 from worker.maps import Platform
-from worker.store import Store, StoreError, upkeep
+from worker.store import Refused, Store, StoreError, upkeep
+from worker.transitions import clean
 
 log = structlog.get_logger()
+
+
+class LateJournal(ClaimJournal):
+    """Of a call that no job waits for: one commit records a success and brings it to its row."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        store: Store,
+        row: Mapping[str, Any],
+        worker: int,
+        unwanted: Callable[[str, str], Awaitable[bool]],
+    ) -> None:
+        super().__init__(ledger, queue_id=0, token=0, worker=worker)
+        self._store = store
+        self._source, self._key = row["source"], row["row_key"]
+        self._unwanted = unwanted
+
+    async def finished(
+        self, submission: int, *, result: Mapping[str, Any], cost_cents: Decimal
+    ) -> None:
+        if await self._unwanted(self._source, self._key):
+            await super().finished(submission, result=result, cost_cents=cost_cents)
+            return
+        entry = clean(
+            {"id": submission, "state": "finished", "result": result, "cost_cents": cost_cents}
+        )
+        try:
+            if await upkeep.deliver_late(self._store, self._source, entry):
+                log.info("late.success", source=self._source, key=self._key)
+        except Refused:  # the row can't take it; what it cost is known all the same
+            log.exception("late.refused", source=self._source, key=self._key)
+            await super().finished(submission, result=result, cost_cents=cost_cents)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +162,12 @@ class Maintenance:
                 log.exception("orphan.failed", submission=row["id"], provider=row["provider"])
 
     async def _finish(self, row: Mapping[str, Any]) -> None:
-        journal = ClaimJournal(self._ledger, queue_id=0, token=0, worker=self._worker())
+        journal = LateJournal(self._ledger, self._store, row, self._worker(), self._unwanted)
         submission = submission_of(row, fresh=False)
-        source, key = row["source"], row["row_key"]
-        if await self._unwanted(source, key):
+        if await self._unwanted(row["source"], row["row_key"]):
             await self._runner.abandon(journal, submission)
-            return
-        ended = await self._runner.settle_orphan(journal, submission)
-        if not ended or await self._unwanted(source, key):
-            return
-        if await upkeep.deliver_late(self._store, source, submission.id):
-            log.info("late.success", source=source, key=key)
+        else:
+            await self._runner.settle_orphan(journal, submission)
 
     async def _unwanted(self, name: str, key: str) -> bool:
         """Cancelled or deleted: the provider need not go on. A failed row's task may succeed."""

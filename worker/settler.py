@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from jobs import failpoints
 from worker import transitions
 from worker.store import (
     LockTimeout,
@@ -106,7 +107,9 @@ class Settler:
     async def _settle(self, source: str, batch: list[Settlement]) -> int:
         """Rows leave `batch` as they are acknowledged, so that a repeat has the rest."""
         try:
+            failpoints.reached("settle.due")
             verdicts = await self._write(source, batch)
+            failpoints.reached("settle.committed")
         except MissingPartition as error:
             return await self._mend_partition(source, batch, error)
         except Refused as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, NoReturn, TypeVar
 
+from jobs import failpoints
 from jobs.contract import CallResult, Failure, FailureKind, Job, MediaTask, Output, Task
 from jobs.outputs import OutputError, OutputStore
 from jobs.providers import results
@@ -97,14 +98,19 @@ class Ending:
                     journal, submission, state, _result(call, state, cost), call.key_prefix
                 )
             )
+            failpoints.reached("finished.committed")
             call = replace(call, ended=ended)
+        failpoints.reached("outputs.due")
         outputs = await self._kept(call, submission, state, cost)
+        failpoints.reached("outputs.stored")
         result = _result(call, state, cost, outputs)
         value = results.to_json(result)
         if call.ended is None:
             await through(journal.finished(submission, result=value, cost_cents=cost))
+            failpoints.reached("finished.committed")
         else:
             await through(journal.kept(submission, result=value))
+            failpoints.reached("kept.committed")
             await self._safe.drop(call.ended)
         return result
 
@@ -148,6 +154,7 @@ class Ending:
     async def _fail(self, call: Call, submission: int, failure: Failure, cost: Decimal) -> NoReturn:
         if call.ended is None:
             await through(call.journal.failed(submission, failure, cost_cents=cost))
+            failpoints.reached("failed.committed")
         raise ProviderError(failure)
 
 

@@ -27,6 +27,7 @@ from decimal import Decimal
 
 import httpx
 
+from jobs import failpoints
 from jobs.contract import CallResult, Failure, FailureKind, Job, Task
 from jobs.outputs import OutputStore
 from jobs.providers import results
@@ -80,6 +81,7 @@ class Runner:
         call = Call(journal, job, step, holder, task, model, estimate, progress)
         fingerprint = _fingerprint(call)
         for _ in range(SENDINGS):
+            failpoints.reached("intent.due")
             submission = await journal.intend(
                 step,
                 provider=holder.name,
@@ -88,6 +90,8 @@ class Runner:
                 estimate_cents=estimate,
                 fingerprint=fingerprint,
             )
+            if submission.fresh:
+                failpoints.reached("intent.committed")
             result = await (self._pay if submission.fresh else self._resume)(call, submission)
             if result is not None:
                 return result
@@ -135,10 +139,12 @@ class Runner:
         try:
             state = await self._wire.pay(call.provider, request, still_ours)
         except ProviderError as error:
+            failpoints.reached("post.answered")
             return error
         except LostClaim:
             await call.journal.written_off(submission.id, "it was never sent", unpaid=True)
             raise
+        failpoints.reached("post.answered")
         if state.ref is None:
             return await self._ending.conclude(call, submission.id, state)
         assert state.external_id, "what has a reference has an id"
@@ -154,8 +160,10 @@ class Runner:
         failure = error.failure
         if failure.accepted == "no":
             await through(call.journal.failed(submission.id, failure, cost_cents=Decimal(0)))
+            failpoints.reached("failed.committed")
             raise error
         await through(call.journal.unknown(submission.id, failure))
+        failpoints.reached("unknown.committed")
         submission = replace(submission, state=Step.UNKNOWN)
         if self._may_ask(call.provider) or not self._is_cheap(call, submission):
             return await self._settle(call, submission)
@@ -203,13 +211,17 @@ class Runner:
         left = self._lease + call.provider.request_timeout - submission.age_seconds
         mute = self._mute(call, submission)
         if mute is not None:
-            # A text that nobody can be asked about is decided at once: it is cheap, or held.
-            if self._may_ask(call.provider) and submission.state is Step.INTENT and left > 0:
+            # What is cheap and can't be asked about is sent again at once. All else waits: a worker
+            # that was only slow may have its answer yet, and a person should not be asked for it.
+            waits = self._may_ask(call.provider) or not self._is_cheap(call, submission)
+            if waits and submission.state is Step.INTENT and left > 0:
                 raise unsettled(call.provider, "whoever sent it may still get its answer", left)
             await self._decide(call, submission, mute)
             return None
+        failpoints.reached("search.due")
         found = await search(self._wire, call.journal, call.provider, call.task, submission)
         for match in found.candidates:
+            failpoints.reached("search.found")
             if await _owned(call, submission.id, match):
                 state = State("unknown", ref=match.ref, external_id=match.external_id)
                 return await self._follow(call, submission.id, state)
@@ -220,12 +232,14 @@ class Runner:
             await self._decide(call, submission, "what it lists no longer tells enough")
             return None
         await call.journal.written_off(submission.id, "the provider never had it", unpaid=True)
+        failpoints.reached("written_off.committed")
         return None
 
     async def _decide(self, call: Call, submission: Submission, why: str) -> None:
         if self._is_cheap(call, submission):
             reason = f"sent again without knowing: at most {self._resubmit_up_to} cents are at risk"
             await call.journal.written_off(submission.id, reason, unpaid=False)
+            failpoints.reached("written_off.committed")
             return
         raise HeldForPerson(
             f"submission {submission.id} (about {submission.estimate_cents:f} cents) may or may "
@@ -267,6 +281,8 @@ def _fingerprint(call: Call) -> str:
 
 async def _owned(call: Call, submission: int, task: Match) -> bool:
     """Journal the provider's task as ours, before anything else can happen."""
-    return await through(
+    taken = await through(
         call.journal.accepted(submission, ref=task.ref, external_id=task.external_id)
     )
+    failpoints.reached("accepted.committed")
+    return taken

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from jobs import failpoints
 from jobs.contract import CallResult
 from jobs.outputs import OutputError, OutputStore
 from jobs.providers import results
@@ -39,6 +40,7 @@ class Safe:
                 parked.append(output.data)
         if parked:
             await journal.park(submission, parked)
+        failpoints.reached("answer.away")
         value = results.to_json(bare, kept=False) | {"files": files}
         await journal.finished(submission, result=value, cost_cents=bare.cost_cents)
         return value

@@ -22,6 +22,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from jobs import failpoints
 from jobs.contract import Accepted, Failure, FailureKind
 from jobs.providers.adapter import Op, Ref, Request, Response, State
 from jobs.providers.errors import Garbled, ProviderError
@@ -57,6 +58,7 @@ class Wire:
 
         async def once() -> State:
             before_each()
+            failpoints.reached("post.due")
             response = await self.ask(provider, request, "submit")
             try:
                 return provider.adapter.parse("submit", response)
@@ -89,6 +91,7 @@ class Wire:
         pause, troubles, missing = first_after, 0, 0
         while True:
             await self.sleep(pause)
+            failpoints.reached("poll.due")
             try:
                 state = await self.poll(provider, ref)
             except ProviderError as error:
@@ -106,6 +109,7 @@ class Wire:
             if state.progress is not None:
                 progress(state.progress)
             if state.done:
+                failpoints.reached("poll.ended")
                 return state
             pause = state.poll_after or provider.poll_seconds
 

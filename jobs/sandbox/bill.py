@@ -1,7 +1,8 @@
 """The bill: one line per accepted submission, written before its response is sent.
 
 The file is only ever appended to. A charge that is taken back, wholly or in part, gets a second
-line that names it. An existing file is read at the start, so a restarted sandbox forgets nothing.
+line that names it; so does one whose answer was given to its client. An existing file is read at
+the start, so a restarted sandbox forgets nothing.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class Charge:
     external_id: str
     account: str
     refunded: Decimal = Decimal(0)
+    told_at: str | None = None
+    """When its whole answer was handed to the network. Before that, nobody but us knows of it."""
 
     @property
     def net(self) -> Decimal:
@@ -116,6 +119,16 @@ class Bill:
         at = datetime.now(UTC).isoformat()
         self._write({"refund_of": charge_id, "at": at, "cents": plain(cents), "reason": reason})
         self._charges[charge_id].refunded += cents
+
+    def told(self, charge: Charge) -> None:
+        """Its client has been sent the whole answer, as the vendor means it."""
+        at = datetime.now(UTC).isoformat()
+        self._write({"told_of": charge.charge_id, "at": at})
+        charge.told_at = at
+
+    @property
+    def latest(self) -> Charge | None:
+        return next(reversed(self._charges.values()), None)
 
     def duplicates(self) -> dict[tuple[str, str], list[Charge]]:
         """Work that was paid for more than once: several charges of one (marker, operation).
@@ -178,6 +191,9 @@ class Bill:
             line = json.loads(text)
             if "refund_of" in line:
                 self._charges[line["refund_of"]].refunded += Decimal(line["cents"])
+                continue
+            if "told_of" in line:
+                self._charges[line["told_of"]].told_at = line["at"]
                 continue
             line |= {name: Decimal(line[name]) for name in ("cents", "refunded")}
             self._charges[line["charge_id"]] = Charge(**line)

@@ -92,6 +92,13 @@ class Faults:
     def rules(self) -> list[dict[str, Any]]:
         return [asdict(rule) for rule in self._rules]
 
+    def met(self) -> list[dict[str, Any]]:
+        """What was asked for in words and really done: by job marker, or text where it has none."""
+        return [
+            {"whose": whose, "fault": spec, "times": times}
+            for (whose, spec), times in self._met.items()
+        ]
+
     def clear(self) -> None:
         """Forget all rules and let every hanging request go on."""
         self._rules.clear()

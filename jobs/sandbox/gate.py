@@ -63,19 +63,22 @@ class Gate:
         self, request: web.Request, stage: Stage, words: str, refuse: Refuse, work: Work
     ) -> web.StreamResponse:
         fault = self.faults.take(stage, words)
-        if fault is None or fault.changes_content:
-            response = work(fault.name if fault else None)
-            await self.bill.announce()
-            return response
-        if not fault.after:
+        if fault is not None and not fault.after and not fault.changes_content:
             disturbed = await self._disturb(request, fault, refuse, None)
             if disturbed is not None:
                 return disturbed
-        response = work(None)
+        before = self.bill.latest
+        response = work(fault.name if fault and fault.changes_content else None)
+        charge = None if self.bill.latest is before else self.bill.latest
         await self.bill.announce()
-        if not fault.after:
-            return response
-        return await self._disturb(request, fault, refuse, response) or response
+        if fault is not None and fault.after and not fault.changes_content:
+            disturbed = await self._disturb(request, fault, refuse, response)
+            if disturbed is not None:
+                return disturbed
+        if charge is not None:
+            await deliver(request, response)
+            self.bill.told(charge)
+        return response
 
     async def _disturb(
         self, request: web.Request, fault: Fault, refuse: Refuse, response: web.Response | None
@@ -96,6 +99,12 @@ class Gate:
                 return garble(response)
             case name:
                 return refuse(name, fault.value)
+
+
+async def deliver(request: web.Request, response: web.Response) -> None:
+    """Send it now, and not when the handler has returned: raises if the client is gone."""
+    await response.prepare(request)
+    await response.write_eof()
 
 
 def half(response: web.Response | None) -> bytes:

@@ -158,8 +158,8 @@ class Sandbox:
         return web.json_response(self.bill.summary())
 
     async def _show_faults(self, _: web.Request) -> web.Response:
-        rules, hanging = self.faults.rules(), self.faults.hanging_now
-        return web.json_response({"faults": rules, "hanging": hanging})
+        rules, hanging, met = self.faults.rules(), self.faults.hanging_now, self.faults.met()
+        return web.json_response({"faults": rules, "hanging": hanging, "met": met})
 
     async def _add_fault(self, request: web.Request) -> web.Response:
         new = NewFault.model_validate_json(await request.read())

@@ -22,7 +22,8 @@ from worker.settings import Settings
 from worker.store import Store
 
 
-async def maintenance_of(store: Store) -> Maintenance:
+async def maintenance_of(store: Store, runner: Runner | None = None) -> Maintenance:
+    """The runner is asked by `orphans` alone, which isn't the clock's."""
     infos = await store.sources()
     platforms = {info.platform: Platform.from_definition(info.definition) for info in infos}
 
@@ -31,7 +32,7 @@ async def maintenance_of(store: Store) -> Maintenance:
 
     return Maintenance(
         store,
-        cast("Runner", None),  # asked by `orphans` alone, which isn't the clock's
+        cast("Runner", runner),
         Ledger(store, Lease(30.0)),
         worker=lambda: 1,
         platforms=lambda: list(platforms.values()),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from jobs.providers.journal import State, Submission
+from jobs.providers.journal import Journal, State, Submission
+from jobs.providers.runner import Runner
+from tests.database.arq_hosting import maintenance_of
 from tests.database.journaling import at_work, intend, journal_of, ledger_rows
 from tests.database.support import Connect, Hand, OpenStore, Work, failure
+from tests.process.fleet import until_sql
 from worker.ledger import ClaimJournal
 from worker.store import Store, operators, upkeep
 from worker.store.operators import Found
@@ -109,13 +113,70 @@ async def test_of_a_job_that_is_over_only_the_ledger_changes(doubt: Doubt) -> No
 # --------------------------------------------------------------------------- late successes
 
 
-async def test_a_late_success_is_delivered(doubt: Doubt) -> None:
-    await doubt.connection.execute("UPDATE rowmill.submissions SET state = 'accepted'")
+class Ended:
+    """A runner to whom every provider says: it succeeded, for 3 cents."""
+
+    async def settle_orphan(self, journal: Journal, submission: Submission) -> bool:
+        await journal.finished(submission.id, result={}, cost_cents=Decimal(3))
+        return True
+
+
+@dataclass
+class CancelledMeanwhile(Ended):
+    doubt: Doubt
+
+    async def settle_orphan(self, journal: Journal, submission: Submission) -> bool:
+        await self.doubt.connection.execute("UPDATE generation_jobs SET status = 'cancelled'")
+        return await super().settle_orphan(journal, submission)
+
+
+WAITING = """
+FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
+
+
+async def test_a_late_success_survives_whoever_finds_it(
+    photomemory: str, connect: Connect, doubt: Doubt
+) -> None:
+    """What is recorded and not delivered is never looked at again, so both are one commit."""
+    await failed_meanwhile(doubt)
+    chores = await maintenance_of(doubt.store, cast("Runner", Ended()))
+    other = await connect(photomemory)
+    async with other.transaction():
+        await other.execute("SELECT FROM generation_jobs FOR UPDATE")
+        finding = asyncio.create_task(chores.orphans())
+        await until_sql(doubt.connection, f"SELECT bool_and(pg_terminate_backend(pid)) {WAITING}")
+        await finding  # its connection is gone, as if it had died itself
+    assert (await doubt.row())[0] == "failed"
+    await chores.orphans()
+    assert (await doubt.row())[0] == "queued"
+    (call,) = await ledger_rows(doubt.connection)
+    assert (call["state"], call["cost_cents"]) == ("finished", Decimal(3))
+
+
+async def test_a_late_success_of_a_cancelled_job_is_only_recorded(doubt: Doubt) -> None:
+    """Someone cancelled it while the provider was asked."""
+    await failed_meanwhile(doubt)
+    chores = await maintenance_of(doubt.store, cast("Runner", CancelledMeanwhile(doubt)))
+    await chores.orphans()
+    assert (await doubt.row())[0] == "cancelled"
+    (call,) = await ledger_rows(doubt.connection)
+    assert (call["state"], call["cost_cents"]) == ("finished", Decimal(3))
+
+
+async def failed_meanwhile(doubt: Doubt) -> None:
+    """The job has failed, and the provider still works on its task."""
+    await doubt.connection.execute(
+        "UPDATE rowmill.submissions SET state = 'accepted', accepted_at = now() - interval '1 hour'"
+    )
     await operators.retry(doubt.store, "generation_jobs", doubt.work.key, "tests")
     await doubt.hand.fail(await doubt.hand.take())
-    assert not await upkeep.deliver_late(doubt.store, "generation_jobs", doubt.submission.id)
-    await doubt.journal.finished(doubt.submission.id, result={}, cost_cents=Decimal(3))
-    assert await upkeep.deliver_late(doubt.store, "generation_jobs", doubt.submission.id)
+
+
+async def test_a_late_success_is_delivered(doubt: Doubt) -> None:
+    await failed_meanwhile(doubt)
+    assert await deliver(doubt)
+    assert not await deliver(doubt)
     assert (await doubt.row())[:2] == ("queued", None)
     (work,) = await doubt.hand.take()
     again = await intend(journal_of(doubt.store, work, doubt.hand))
@@ -126,9 +187,15 @@ async def test_a_late_success_is_delivered(doubt: Doubt) -> None:
     "newer", ["UPDATE generation_jobs SET status = 'queued'", "DELETE FROM generation_jobs"]
 )
 async def test_a_late_success_gives_way_to_something_newer(doubt: Doubt, newer: str) -> None:
-    await doubt.connection.execute("UPDATE rowmill.submissions SET state = 'accepted'")
-    await operators.retry(doubt.store, "generation_jobs", doubt.work.key, "tests")
-    await doubt.hand.fail(await doubt.hand.take())
+    await failed_meanwhile(doubt)
     await doubt.connection.execute(newer)
-    await doubt.journal.finished(doubt.submission.id, result={}, cost_cents=Decimal(3))
-    assert not await upkeep.deliver_late(doubt.store, "generation_jobs", doubt.submission.id)
+    assert not await deliver(doubt)
+    assert [row["state"] for row in await ledger_rows(doubt.connection)] == ["finished"]
+
+
+async def deliver(doubt: Doubt) -> bool:
+    return await upkeep.deliver_late(
+        doubt.store,
+        "generation_jobs",
+        {"id": doubt.submission.id, "state": "finished", "result": {}, "cost_cents": Decimal(3)},
+    )

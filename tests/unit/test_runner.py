@@ -705,3 +705,26 @@ async def test_a_changed_request_is_sent_where_the_old_one_is_a_priced_risk(benc
     await bench.failing()
     await bench.call(EDITED)
     assert bench.ledger.states == ["written_off", "finished"]
+
+
+async def test_a_dear_text_is_not_held_while_its_sender_may_still_hear(bench: Bench) -> None:
+    """A worker that was only slow is given up, and its answer comes all the same."""
+    bench.vendor.posts.append("hang-after")
+    first = asyncio.create_task(bench.call(DEAR))
+    await bench.vendor.hung.wait()
+    assert (await bench.failing(DEAR)).failure.code == "unsettled"
+    bench.vendor.over.set()
+    assert (await first).text == (await bench.call(DEAR)).text
+    assert bench.vendor.sent == 1
+
+
+async def test_a_dear_text_whose_sender_is_gone_is_held(bench: Bench) -> None:
+    bench.vendor.posts.append("hang-after")
+    first = asyncio.create_task(bench.call(DEAR))
+    await bench.vendor.hung.wait()
+    bench.ledger.age = LATER
+    with pytest.raises(HeldForPerson):
+        await bench.call(DEAR)
+    bench.vendor.over.set()
+    await first
+    assert bench.vendor.sent == 1

@@ -7,6 +7,7 @@ import signal
 import sys
 import tomllib
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
@@ -173,8 +174,10 @@ async def test_a_restarted_sandbox_remembers_its_bill(tmp_path: Path) -> None:
             await ask(http, "replicate", "a [job:t/1]")
             await ask(http, "replicate", "b [job:t/2] [fault:fail]")
             lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert len(lines) == 6
+    # Twice two charges, the word that each was told, and what failed being taken back.
+    assert len(lines) == 10
     assert sandbox.bill.total_cents == Decimal(13)
+    assert all(charge.told_at is not None for charge in sandbox.bill.charges)
     assert [len(charges) for charges in sandbox.bill.duplicates().values()] == [2]
 
 
@@ -241,6 +244,21 @@ async def test_a_garbled_answer_is_billed(
     with pytest.raises(json.JSONDecodeError):
         response.json()
     assert len(sandbox.bill.charges) == 1
+
+
+@pytest.mark.parametrize("vendor", ["openai", "replicate"])
+@pytest.mark.parametrize(
+    ("fault", "told"), [("", True), ("disconnect-after", False), ("garbled", False)]
+)
+async def test_the_bill_says_whether_the_answer_was_told(
+    http: httpx.AsyncClient, vendor: str, fault: str, told: bool
+) -> None:
+    with suppress(httpx.RemoteProtocolError):
+        await ask(http, vendor, f"[job:t/1] [fault:{fault}*1]" if fault else "[job:t/1]")
+    (charge,) = (await http.get("/bill")).json()["charges"]
+    assert (charge["told_at"] is not None) is told
+    met = (await http.get("/control/faults")).json()["met"]
+    assert met == ([{"whose": "t/1", "fault": fault, "times": 1}] if fault else [])
 
 
 async def test_an_accepted_request_can_answer_500(
@@ -389,5 +407,6 @@ async def test_as_a_process_it_tells_its_url_bills_and_drains(tmp_path: Path) ->
         os.kill(process.pid, signal.SIGTERM)
         assert (await hung).status_code == 200
     assert await process.wait() == 0
-    markers = [json.loads(line)["marker"] for line in bill.read_text().splitlines()]
-    assert markers == ["t/2", "t/1"]
+    lines = [json.loads(line) for line in bill.read_text().splitlines()]
+    assert [line["marker"] for line in lines if "marker" in line] == ["t/2", "t/1"]
+    assert sum("told_of" in line for line in lines) == 2

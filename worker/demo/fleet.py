@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,15 @@ class Sandbox:
     url: str
 
     @classmethod
-    async def start(cls, directory: Path) -> Sandbox:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "jobs.sandbox", "--port", "0"),
-            *("--bill", str(directory / "bill.jsonl"), "--duration", "1.5", "--latency", "0.02"),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=(directory / "sandbox.log").open("ab"),
-        )
+    async def start(cls, directory: Path, *, duration: float = 1.5) -> Sandbox:
+        bill = directory / "bill.jsonl"
+        with (directory / "sandbox.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "jobs.sandbox", "--port", "0", "--bill", str(bill)),
+                *("--duration", str(duration), "--latency", "0.02"),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+            )
         assert process.stdout is not None
         line = await process.stdout.readline()
         if not line:
@@ -41,6 +44,11 @@ class Sandbox:
             summary = (await client.get(f"{self.url}/bill/summary")).json()
         return {**charges, **summary, "charges": charges["charges"]}
 
+    async def faults_met(self) -> list[dict[str, Any]]:
+        async with httpx.AsyncClient() as client:
+            told = (await client.get(f"{self.url}/control/faults")).json()
+        return list(told["met"])
+
     async def stop(self) -> None:
         await _end(self.process)
 
@@ -50,6 +58,8 @@ class Fleet:
     dsn: str
     sandbox_url: str
     directory: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Over what a worker of the demo is configured with."""
     workers: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
 
     def environment(self) -> dict[str, str]:
@@ -68,9 +78,12 @@ class Fleet:
                 f"ROWMILL_PROVIDERS__REPLICATE__MODELS__{medium.upper()}": f"sandbox/{medium}"
                 for medium in ("video", "image", "audio")
             },
+            **self.settings,
         }
 
-    async def hire(self, name: str, *, slots: int = 12) -> None:
+    async def hire(
+        self, name: str, *, slots: int = 12, main: Sequence[str] = ("worker.cli", "run")
+    ) -> None:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("ROWMILL_")}
         environment = {
             **inherited,
@@ -79,12 +92,16 @@ class Fleet:
             "ROWMILL_SLOTS": str(slots),
             "ROWMILL_LOG_FORMAT": "json",
         }
-        self.workers[name] = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "worker.cli", "run"),
-            env=environment,
-            stdout=(self.directory / f"{name}.log").open("ab"),
-            stderr=asyncio.subprocess.STDOUT,
-        )
+        with self.log_of(name).open("ab") as log:
+            self.workers[name] = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", *main),
+                env=environment,
+                stdout=log,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+
+    def log_of(self, name: str) -> Path:
+        return self.directory / f"{name}.log"
 
     def stop(self, name: str) -> None:
         self.workers[name].send_signal(signal.SIGSTOP)

@@ -77,8 +77,19 @@ SELECT source || '/' || row_key AS marker, sum(coalesce(cost_cents, 0)) AS cents
 """
 
 
+async def rows_of(store: Store) -> list[Any]:
+    """Every row of the demo's tables, and whether the tables agree about it."""
+    return await store.fetch(_ROWS)
+
+
+def delivered(row: Any) -> bool:
+    """All that belongs to its status is there: file, usage, marks."""
+    there = row["url"] is None or Path(unquote(urlparse(row["url"]).path)).is_file()
+    return bool(row["consistent"]) and there and row["usage"] == int(row["metered"])
+
+
 async def judge(store: Store, bill: dict[str, Any], *, kills: int, seconds: float) -> Verdict:
-    rows = await store.fetch(_ROWS)
+    rows = await rows_of(store)
     ledger = {row["marker"]: row["cents"] for row in await store.fetch(_LEDGER)}
     billed = _billed(bill)
     odd = [row for row in rows if not _agrees(row, ledger, billed)]
@@ -110,6 +121,4 @@ def _billed(bill: dict[str, Any]) -> dict[str, Decimal]:
 
 def _agrees(row: Any, ledger: dict[str, Decimal], billed: dict[str, Decimal]) -> bool:
     marker = f"{row['source']}/{row['key']}"
-    paid_once = ledger.get(marker, Decimal(0)) == billed.get(marker, Decimal(0))
-    there = row["url"] is None or Path(unquote(urlparse(row["url"]).path)).is_file()
-    return bool(row["consistent"]) and there and paid_once and row["usage"] == int(row["metered"])
+    return delivered(row) and ledger.get(marker, 0) == billed.get(marker, 0)

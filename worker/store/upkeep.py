@@ -9,7 +9,7 @@ from typing import Any
 
 from worker.maps import Partitions, Platform, Source
 from worker.store.attaching import unserved
-from worker.store.store import Store
+from worker.store.store import Store, to_json
 
 _MONTHS = """
 SELECT (date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => n))::date
@@ -34,11 +34,15 @@ SELECT u.id, u.state, u.provider, u.account, u.model, u.estimate_cents, u.cost_c
 """
 
 
+# Recorded in any case, since everything else is read from what was. What the row's function sees is
+# newer than this statement's own look: the recorded success, by which it stays the same run.
 _DELIVER = """
-WITH late AS MATERIALIZED (
-    SELECT u.row_key FROM rowmill.submissions u
-     WHERE u.id = $1 AND u.state = 'finished' AND u.delivered_at IS NULL
-       AND u.run = (SELECT max(n.run) FROM rowmill.submissions n
+WITH recorded AS MATERIALIZED (
+    SELECT r.id FROM rowmill.journal($2::jsonb) r
+), late AS MATERIALIZED (
+    SELECT u.row_key FROM recorded r JOIN LATERAL (
+           SELECT s.* FROM rowmill.submissions s WHERE s.id = r.id LIMIT 1) u ON true
+     WHERE u.run = (SELECT max(n.run) FROM rowmill.submissions n
                      WHERE n.source = u.source AND n.row_key = u.row_key)
 ), done AS MATERIALIZED (
     SELECT l.row_key, rowmill.retry_{name}(l.row_key) AS verdict FROM late l
@@ -51,12 +55,15 @@ RETURNING id
 """
 
 
-async def deliver_late(store: Store, source: str, submission: int) -> bool:
-    """Let a failed row whose paid call succeeded after all run once more, to take its result.
+async def deliver_late(store: Store, source: str, entry: Mapping[str, Any]) -> bool:
+    """Record a late success, and let its failed row run once more to take it: in one commit.
 
-    A row that someone re-enqueued, finished or deleted meanwhile keeps their change.
+    One that is recorded and not delivered would never be looked at again. A row that someone
+    re-enqueued, finished or deleted meanwhile keeps their change.
     """
-    return await store.value(_DELIVER.format(name=source), submission) is not None
+    return (
+        await store.value(_DELIVER.format(name=source), entry["id"], to_json([entry])) is not None
+    )
 
 
 async def apply_limits(store: Store, platform: Platform) -> None:
