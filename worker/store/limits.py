@@ -16,7 +16,7 @@ from worker.store.errors import Refused
 from worker.store.store import Store
 
 TEXT = ("text", "character varying", "character", "name")
-NUMBER = ("smallint", "integer", "bigint")
+NUMBER = ("integer", "smallint", "bigint")
 NEEDED = {"lane": TEXT, "source": TEXT}
 COLUMNS = {
     **NEEDED,
@@ -111,9 +111,8 @@ async def check(connection: Any, platform: Platform) -> None:
             )
         if type_ not in COLUMNS[name]:
             raise MapError(f"limits.sql: {name} is {type_}, and must be {COLUMNS[name][0]}")
-    missing = [name for name in NEEDED if name not in types]
-    if missing:
-        raise MapError(f"limits.sql: must return {' and '.join(missing)}")
+    if not NEEDED.keys() <= types.keys():
+        raise MapError(f"limits.sql: must return {' and '.join(NEEDED)}")
 
 
 async def _columns(connection: Any, body: str) -> dict[str, str]:
