@@ -165,8 +165,6 @@ class Worker:
         await self._register()
         # Before the first claim: one heartbeat, so that `may_pay` rests on an acknowledged one.
         await self.pulse.run_once()
-        # And what the platforms say of their lanes by now: nobody may have read it for long.
-        await self.maintenance.limits()
         self._run(self.settler.run())
         self._run(self.pulse.run())
         self._run(self.maintenance.run())

@@ -42,9 +42,12 @@ async def test_a_closed_provider_is_paid_nothing_and_another_platform_goes_on(
     (video,) = await add_media(db)
     await fleet.hire("a")
     await has_status(db, video, "completed")
+    await until_sql(db, _CLOSED, within=10)
     for key in early:
-        assert (await row(db, "ai_generations", key))["started_at"] is None, "never claimed"
+        await has_status(db, key, "pending")
+    assert await texts_paid(sandbox) == 0
     await db.execute(_PROVIDER, "active")
+    await time_passes(db, 200)
     await all_done(db)
     assert await texts_paid(sandbox) == 5
 
