@@ -76,7 +76,7 @@ def _provider(row: Row) -> tuple[str, ...]:
         row["account"] or "",
         row["base_url"],
         ", ".join(f"{medium} {model}" for medium, model in row["models"].items()),
-        ", ".join(map(_limit, row["limits"])),
+        "\n".join(map(_limit, row["limits"])),
         ", ".join(
             f"{b['used_cents']} of {b['limit_cents']} ¢ a {b['period']}"
             + (" in all" if b["lane"] == "*" else "")
@@ -97,7 +97,7 @@ LIMITS = (
 
 def _limit(limit: Row) -> str:
     told = [f"{limit[name]} {unit}" for name, unit in LIMITS if limit[name] is not None]
-    return f"{limit['of']}: {' and '.join(told)}"
+    return f"{limit['of']}: {', '.join(told)}"
 
 
 # --------------------------------------------------------------------------- status

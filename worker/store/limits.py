@@ -30,7 +30,8 @@ COLUMNS = {
 _NOTHING = "SELECT NULL::text AS lane, NULL::text AS source WHERE false"
 
 # Of several rows for one gate the strictest holds. Rows that stay as they are aren't touched: this
-# runs every few seconds on every worker. What it returns are sources that aren't the platform's.
+# runs every few seconds on every worker. (One that read before a change may write after one that read
+# it; the next round puts that right.) What it returns are sources that aren't the platform's.
 _APPLY = """
 WITH stated AS MATERIALIZED (
     SELECT to_jsonb(body) AS row FROM ({body}
