@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from jobs.capabilities import SYSTEM, TEMPERATURE, Capabilities
 from jobs.contract import (
     CallResult,
     Context,
@@ -15,6 +16,7 @@ from jobs.contract import (
     Succeeded,
     TextTask,
     TokenPrice,
+    Yield,
 )
 from jobs.payload import Payload, invalid, takes, useless
 from jobs.registry import kind
@@ -23,6 +25,11 @@ CENTS = Decimal(100)
 CHARACTERS_PER_TOKEN = 5
 """More than any common tokenizer packs into one on average, so that only the hopeless is refused:
 the provider counts exactly, and its refusal of a long prompt costs nothing."""
+
+USUAL_TEMPERATURE = 0.7
+"""What rows have where nobody chose one."""
+MAINTENANCE_SECONDS = 60.0
+"""Until a job looks again whether its model may be used."""
 
 UsdPerToken = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[int, Field(gt=0)]
@@ -35,6 +42,10 @@ class TextInput(Payload):
     temperature: float | None = None
     max_tokens: Positive | None = None
     version: str | None = None
+    provider: str | None = None
+    model_status: str | None = None
+    provider_status: str | None = None
+    capabilities: Any = None
     cost_per_input_token: UsdPerToken | None = None
     cost_per_output_token: UsdPerToken | None = None
     context_window: Positive | None = None
@@ -48,6 +59,9 @@ class TextInput(Payload):
 @takes(TextInput)
 async def text(job: Job, ctx: Context, given: TextInput) -> Outcome:
     """Generate text by the model and at the price of the row's ai_models entry."""
+    closed = _closed(given)
+    if closed:
+        return Yield(closed, MAINTENANCE_SECONDS, counts=False)
     problem = _problem(given)
     if problem:
         return invalid(problem)
@@ -57,12 +71,41 @@ async def text(job: Job, ctx: Context, given: TextInput) -> Outcome:
     return _succeeded(given, result, result.text)
 
 
+def _closed(given: TextInput) -> str | None:
+    """Why it has to wait. A provider's lane is closed by now, or will be within seconds."""
+    if given.provider_status not in (None, "active"):
+        return f"ai_providers says {given.provider_status} of {given.provider}"
+    if given.model_status == "maintenance":
+        return f"ai_models says maintenance of {given.model}"
+    return None
+
+
 def _problem(given: TextInput) -> str | None:
     """What can be known to fail before anything is paid."""
     if not given.prompt.strip():
         return "prompt: it is empty"
     if given.user_status not in (None, "active"):
         return f"user_status: the user is {given.user_status}, not active"
+    if given.model_status not in (None, "active"):
+        return (
+            f"model_status: ai_models says {given.model_status} of {given.model}; make it active "
+            "and retry, or choose another model"
+        )
+    return _impossible(given, Capabilities(given.capabilities)) or _too_much(given)
+
+
+def _impossible(given: TextInput, model: Capabilities) -> str | None:
+    if model.writes_no_text:
+        return f"capabilities: ai_models says that {given.model} writes no text"
+    if given.system_prompt and model.without(SYSTEM):
+        return f"system_prompt: ai_models says that {given.model} takes none"
+    chosen = given.temperature not in (None, USUAL_TEMPERATURE)
+    if chosen and model.without(TEMPERATURE):
+        return f"temperature: ai_models says that {given.model} takes none, not {given.temperature}"
+    return None
+
+
+def _too_much(given: TextInput) -> str | None:
     if given.max_tokens and given.model_max_tokens and given.max_tokens > given.model_max_tokens:
         return (
             f"max_tokens: {given.max_tokens} is more than the {given.model_max_tokens} "
@@ -79,11 +122,12 @@ def _problem(given: TextInput) -> str | None:
 
 
 def _task(given: TextInput) -> TextTask:
+    takes_one = not Capabilities(given.capabilities).without(TEMPERATURE)
     return TextTask(
         model=given.model,
         prompt=given.prompt,
         system=given.system_prompt or None,
-        temperature=given.temperature,
+        temperature=given.temperature if takes_one else None,
         max_tokens=given.max_tokens,
         price=_price(given),
     )

@@ -1,7 +1,7 @@
 """What has to happen now and then, on some worker: each chore is safe to run twice, or everywhere.
 
 rescue       claims of workers that stopped go back to the queue
-limits       the platform's own settings become gates
+limits       what the platform's own tables say of its lanes becomes gates
 breakers     which lanes others have left alone
 sources      newly attached tables, kinds that became possible
 partitions   made ahead of time
@@ -25,8 +25,8 @@ import structlog
 from worker.breaker import Breaker
 from worker.executor import PaidCalls
 from worker.ledger import ClaimJournal, Ledger, submission_of
-from worker.maps import Platform
-from worker.store import Refused, Store, StoreError, upkeep
+from worker.maps import MapError, Platform
+from worker.store import Refused, Store, StoreError, limits, upkeep
 from worker.transitions import clean
 
 log = structlog.get_logger()
@@ -135,7 +135,11 @@ class Maintenance:
 
     async def limits(self) -> None:
         for platform in self._platforms():
-            await upkeep.apply_limits(self._store, platform)
+            try:
+                await limits.apply(self._store, platform)
+            except (StoreError, MapError) as error:  # what one says must not stop another's
+                name = platform.map.platform
+                log.warning("chore.failed", chore="limits", platform=name, error=str(error))
 
     async def make_partitions(self) -> None:
         for platform in self._platforms():

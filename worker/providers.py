@@ -39,7 +39,7 @@ async def report(store: Store, providers: Mapping[str, Provider]) -> list[Row]:
                 "account": account.name if account else None,
                 "base_url": without_secrets(account.base_url if account else adapter.base_url),
                 "models": dict(account.models if account else adapter.models),
-                "limits": [_limit(gate) for gate in mine if gate["most"] is not None],
+                "limits": [limit for limit in map(_limit, mine) if limit is not None],
                 "budgets": [budget for budget in limits if budget["lane"] in (EVERY, name)],
                 "spend_cents_today": f"{money.today:f}",
                 "spend_cents_month": f"{money.month:f}",
@@ -64,9 +64,25 @@ def _state(
             what = Gate(gate["lane"]).subject
             reason = f": {gate['pause_reason']}" if gate["pause_reason"] else ""
             return "paused", f"{what} is paused by {gate['paused_by']}{reason}"
+    for gate in gates:
+        if gate["closed_why"] and gate["lane"] == provider.name:
+            what = Gate(gate["lane"], gate["source"]).subject
+            return "paused", f"{what} is closed by its platform: {gate['closed_why']}"
+    for gate in gates:
+        if gate["broken"]:
+            until = f"{gate['broken_until'][:19]}Z"
+            return "broken", f"left alone until {until}: {gate['broken_why']}"
     why = broken.get((provider.name, provider.account.name))
     return ("broken", why) if why else ("configured", None)
 
 
-def _limit(gate: Row) -> Row:
-    return {"of": Gate(gate["lane"], gate["source"]).subject, "max_running": gate["most"]}
+def _limit(gate: Row) -> Row | None:
+    """None: this gate closes, but doesn't limit."""
+    most = {
+        "max_running": gate["most"],
+        "requests_per_minute": gate["requests_per_minute"],
+        "tokens_per_minute": gate["tokens_per_minute"],
+    }
+    if all(value is None for value in most.values()):
+        return None
+    return {"of": Gate(gate["lane"], gate["source"]).subject, **most}

@@ -94,6 +94,23 @@ async def test_budgets(rowmill: Rowmill, photomemory: str, connect: Connect) -> 
     assert "No budgets" in (await rowmill(photomemory, "budget", "show")).out
 
 
+async def test_a_provider_of_the_configuration_is_a_lane_before_anything_waits_there(
+    rowmill: Rowmill, photomemory: str
+) -> None:
+    acts = (("budget", "set", "quill", "--day", "5"), ("pause", "quill"), ("resume", "quill"))
+    for act in acts:
+        said = await rowmill(photomemory, *act)
+        assert (said.code, said.out) == (1, ""), act
+        assert "no lane 'quill'" in said.err
+    quill = {"ROWMILL_PROVIDERS__QUILL__ADAPTER": "openai"}
+    misspelt = await rowmill(photomemory, "pause", "quil", **quill)
+    assert misspelt.code == 1
+    assert "no lane 'quil'; known lanes: quill" in misspelt.err
+    for act in acts:
+        assert (await rowmill(photomemory, *act, **quill)).code == 0, act
+    assert (await rowmill(photomemory, "budget", "show")).out.count("quill") == 1
+
+
 async def test_the_version(rowmill: Rowmill) -> None:
     said, long = await rowmill(None, "--version"), await rowmill(None, "version", "--json")
     assert (said.code, said.out) == (0, f"rowmill {long.json['version']}\n")

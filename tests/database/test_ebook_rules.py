@@ -68,7 +68,9 @@ async def test_input_of_a_generation(clone_database: CloneDatabase) -> None:
             "max_tokens": 200,
             "model": "gpt-4o-mini",
             "version": "2024-07-18",
+            "model_status": "active",
             "provider": "openai",
+            "provider_status": "active",
             "cost_per_input_token": "0.00000015",
             "cost_per_output_token": "0.00000060",
             "capabilities": {"chat": True, "json_mode": True},
@@ -83,6 +85,38 @@ async def test_input_of_a_generation(clone_database: CloneDatabase) -> None:
         await connection.execute("UPDATE users.users SET status = NULL")
         found = await Rule(connection, "ebook/ai_generations.input").inputs([bare])
         assert found[bare]["user_status"] == "active"
+
+
+@pytest.mark.parametrize(
+    ("of_model", "of_provider", "read"),
+    [
+        ((None, None), "0.00000123", ("0.00000123", "0.00000123")),
+        (("0.00000010", None), "0.00000123", ("0.00000010", "0.00000123")),
+        (("0.00000000", "0.00000060"), "0.00000123", ("0.00000000", "0.00000060")),
+        ((None, "0.00000060"), None, (None, "0.00000060")),
+    ],
+)
+async def test_a_providers_price_stands_in_where_a_model_has_none(
+    clone_database: CloneDatabase,
+    of_model: tuple[str | None, str | None],
+    of_provider: str | None,
+    read: tuple[str | None, str | None],
+) -> None:
+    async with sample_of("ebook", clone_database) as connection:
+        key = await generation(connection)
+        await connection.execute(
+            "UPDATE ai_processing.ai_models SET status = NULL,"
+            " cost_per_input_token = $1::text::numeric, cost_per_output_token = $2::text::numeric",
+            *of_model,
+        )
+        await connection.execute(
+            "UPDATE ai_processing.ai_providers SET status = NULL,"
+            " cost_per_token = $1::text::numeric",
+            of_provider,
+        )
+        found = (await Rule(connection, "ebook/ai_generations.input").inputs([key]))[key]
+        assert (found["cost_per_input_token"], found["cost_per_output_token"]) == read
+        assert (found["model_status"], found["provider_status"]) == ("active", "active")
 
 
 # --------------------------------------------------------------------------- generations: finish

@@ -18,8 +18,7 @@ from tests.database.support import (
     add_videos,
 )
 from worker import maps
-from worker.store import Store
-from worker.store.upkeep import apply_limits
+from worker.store import Store, limits
 
 
 async def set_limit(connection: Any, value: Any) -> None:
@@ -32,7 +31,7 @@ async def set_limit(connection: Any, value: Any) -> None:
 
 async def limited_to(store: Store, hand: Hand) -> int:
     """How many of the many that wait are admitted beside none."""
-    await apply_limits(store, maps.load("photomemory"))
+    await limits.apply(store, maps.load("photomemory"))
     works = await hand.take(50)
     await hand.release(works)
     return len(works)

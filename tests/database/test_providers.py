@@ -108,18 +108,28 @@ async def test_what_it_costs(
     assert (await told(store))["spend_cents_month"] == "1.5"
 
 
+def limit(of: str, running: int | None, requests: int | None, tokens: int | None) -> Row:
+    most = {"max_running": running, "requests_per_minute": requests, "tokens_per_minute": tokens}
+    return {"of": of, **most}
+
+
 async def test_limits_and_budgets(photomemory: str, connect: Connect, store: Store) -> None:
     connection = await connect(photomemory)
     await connection.execute(
-        "INSERT INTO rowmill.lanes (lane, source, max_running) VALUES ('replicate', '*', 7),"
-        " ('runway', '*', 3), ('*', 'generation_jobs', 5)"
+        "INSERT INTO rowmill.lanes (lane, source, max_running, requests_per_minute,"
+        " platform_requests_per_minute, platform_tokens_per_minute) VALUES"
+        " ('replicate', '*', 7, 60, NULL, NULL), ('runway', '*', 3, NULL, NULL, NULL),"
+        " ('*', 'generation_jobs', 5, NULL, NULL, NULL),"
+        " ('replicate', 'generation_jobs', NULL, 90, 50, 9000)"
     )
+    await operators.pause(store, lane="replicate", source="generation_jobs", who="me")
     await set_budget(store, "replicate", "day", Decimal(500), "me")
     await set_budget(store, "*", "month", Decimal(9000), "me")
     row = await told(store)
     assert row["limits"] == [
-        {"of": "source generation_jobs", "max_running": 5},
-        {"of": "lane replicate", "max_running": 7},
+        limit("source generation_jobs", 5, None, None),
+        limit("lane replicate", 7, 60, None),
+        limit("lane replicate of generation_jobs", None, 50, 9000),
     ]
     assert [(b["lane"], b["period"], b["limit_cents"]) for b in row["budgets"]] == [
         ("*", "month", "9000"),
@@ -180,3 +190,38 @@ async def test_a_pause_is_told_before_what_it_is_for(store: Store, caller: Calle
     await operators.resume(store, lane="replicate", who="me")
     await operators.pause(store, who="me")
     assert (await told(store))["why"] == "everything is paused by me"
+
+
+async def test_a_platforms_word_is_told_after_the_operators_and_before_what_broke(
+    photomemory: str, connect: Connect, store: Store, caller: Caller
+) -> None:
+    connection = await connect(photomemory)
+    await caller.fails(FailureKind.AUTH)
+    await connection.execute(
+        "INSERT INTO rowmill.lanes (lane, source, platform_paused_why)"
+        " VALUES ('replicate', 'generation_jobs', 'it says so'), ('*', 'other', 'not of this')"
+    )
+    row = await told(store)
+    why = "lane replicate of generation_jobs is closed by its platform: it says so"
+    assert (row["state"], row["why"], row["limits"]) == ("paused", why, [])
+    await operators.pause(store, lane="replicate", who="me", reason="top up")
+    assert (await told(store))["why"] == "lane replicate is paused by me: top up"
+    assert (await told(store, "openai"))["state"] == "key missing"
+    await operators.resume(store, lane="replicate", who="me")
+    await connection.execute("UPDATE rowmill.lanes SET platform_paused_why = NULL")
+    assert (await told(store))["state"] == "broken"
+
+
+async def test_broken_while_it_is_left_alone_though_its_calls_are_long_past(
+    photomemory: str, connect: Connect, store: Store
+) -> None:
+    until = await store.trip("replicate", "no answer", 600)
+    row = await told(store)
+    assert until is not None
+    assert (row["state"], row["why"]) == (
+        "broken",
+        f"left alone until {until.isoformat()[:19]}Z: no answer",
+    )
+    connection = await connect(photomemory)
+    await connection.execute("UPDATE rowmill.lanes SET broken_until = clock_timestamp()")
+    assert (await told(store))["state"] == "configured", "it is being tried again"

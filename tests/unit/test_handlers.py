@@ -32,6 +32,7 @@ from jobs.contract import (
     TextTask,
     TokenPrice,
     Usage,
+    Yield,
 )
 from jobs.embed import BATCH, CHUNK, average, split
 from jobs.network import HostPolicy, post
@@ -389,6 +390,14 @@ async def test_half_a_price_and_missing_limits_are_left_to_the_provider() -> Non
         ({"max_tokens": 20000}, "max_tokens"),
         ({"context_window": 300, "prompt": "many words " * 100}, "prompt"),
         ({"context_window": 150}, "prompt"),
+        ({"model_status": "inactive"}, "model_status"),
+        ({"model_status": "retired"}, "model_status"),
+        ({"capabilities": {"chat": False}}, "capabilities"),
+        ({"capabilities": {"text": False, "embeddings": True}}, "capabilities"),
+        ({"capabilities": {"embeddings": True, "dimensions": 1536}}, "capabilities"),
+        ({"capabilities": ["Embedding"]}, "capabilities"),
+        ({"capabilities": {"chat": True, "systemPrompt": False}}, "system_prompt"),
+        ({"capabilities": {"temperature": False}, "temperature": 0.9}, "temperature"),
     ],
 )
 async def test_what_cannot_work_is_refused_before_it_is_paid(
@@ -396,6 +405,70 @@ async def test_what_cannot_work_is_refused_before_it_is_paid(
 ) -> None:
     message = await fail(job("text", {**REQUEST, **changed}, "openai"))
     assert message.startswith(f"{field_name}: ")
+
+
+@pytest.mark.parametrize(
+    ("changed", "numbers"),
+    [
+        ({"max_tokens": 20000}, ("20000", "16384")),
+        ({"context_window": 300, "prompt": "many words " * 100}, ("222", "200", "300")),
+    ],
+)
+async def test_a_refusal_tells_what_was_asked_and_what_there_is(
+    changed: dict[str, Any], numbers: Sequence[str]
+) -> None:
+    message = await fail(job("text", {**REQUEST, **changed}, "openai"))
+    assert all(number in message for number in numbers), message
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        None,
+        {},
+        [],
+        "text",
+        7,
+        {"json_mode": False, "vision": False, "streaming": False},
+        {"text": False, "chat": True},
+        {"embeddings": True, "text-generation": True},
+        {"embeddings": True, "streaming": True},
+        {"text": "false", "system_prompt": 0, "temperature": None},
+        ["chat", 5, None],
+        {"system": False, "system_message": True},
+    ],
+)
+async def test_only_a_clear_no_is_a_no(stated: Any) -> None:
+    await succeed(Recorder(prose), job("text", {**REQUEST, "capabilities": stated}, "openai"))
+
+
+async def test_a_temperature_nobody_chose_is_left_out_where_the_model_takes_none() -> None:
+    for given in ("0.70", 0.7, None):
+        ctx = Recorder(prose)
+        changed = {"temperature": given, "capabilities": {"temperature": False}}
+        await succeed(ctx, job("text", {**REQUEST, **changed}, "openai"))
+        task = ctx.calls[0][2]
+        assert isinstance(task, TextTask)
+        assert task.temperature is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"provider_status": "maintenance"}, "ai_providers says maintenance of openai"),
+        ({"provider_status": "inactive"}, "ai_providers says inactive of openai"),
+        ({"model_status": "maintenance"}, "ai_models says maintenance of gpt-4o-mini"),
+        (
+            {"provider_status": "inactive", "model_status": "inactive", "prompt": ""},
+            "ai_providers says inactive of openai",
+        ),
+    ],
+)
+async def test_what_may_not_be_used_now_waits_without_a_try_and_is_not_paid(
+    changed: dict[str, Any], reason: str
+) -> None:
+    outcome = await run(Recorder(never), job("text", {**REQUEST, **changed}, "openai"))
+    assert outcome == Yield(reason, 60.0, counts=False)
 
 
 async def test_an_empty_answer_is_a_failure() -> None:

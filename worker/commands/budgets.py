@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.commands.common import NOT_DONE, AsJson, cents, print_json, who, with_store
+from worker.commands.common import (
+    NOT_DONE,
+    AsJson,
+    cents,
+    configured_providers,
+    print_json,
+    who,
+    with_store,
+)
 
 if TYPE_CHECKING:
     from worker.store import Store
@@ -48,11 +56,11 @@ def set_(lane: Lane = None, every: All = False, day: Cents = None, month: Cents 
     """
     from worker.store.budgets import set_budget
 
-    where, limits = _lane(lane, every), _limits(day, month)
+    where, limits, known = _lane(lane, every), _limits(day, month), configured_providers()
 
     async def work(store: Store) -> None:
         for period, limit in limits.items():
-            await set_budget(store, where, period, limit, who())
+            await set_budget(store, where, period, limit, who(), providers=known)
 
     with_store(work)
     for period, limit in limits.items():

@@ -30,6 +30,13 @@ def dsn() -> str:
     return database_url(Settings())
 
 
+def configured_providers() -> tuple[str, ...]:
+    """By name: each is a lane, also while nothing has waited there and no worker serves it."""
+    from worker.settings import Settings
+
+    return tuple(Settings().providers)
+
+
 def with_store(work: Callable[[Store], Awaitable[T]]) -> T:
     """Run `work` on a store over the configured database."""
 

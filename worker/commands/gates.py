@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.commands.common import NOT_DONE, AsJson, print_json, who, with_store
+from worker.commands.common import (
+    NOT_DONE,
+    AsJson,
+    configured_providers,
+    print_json,
+    who,
+    with_store,
+)
 
 if TYPE_CHECKING:
     from worker.store import Store
@@ -41,10 +48,12 @@ def pause(
     """
     from worker.store import operators
 
-    at = _gate(lane, source, every)
+    at, known = _gate(lane, source, every), configured_providers()
 
     async def work(store: Store) -> None:
-        await operators.pause(store, lane=at[0], source=at[1], who=who(), reason=reason)
+        await operators.pause(
+            store, lane=at[0], source=at[1], who=who(), reason=reason, providers=known
+        )
 
     with_store(work)
     gate = operators.Gate(*at)
@@ -71,10 +80,12 @@ def resume(
     """
     from worker.store import operators
 
-    at = _gate(lane, source, every)
+    at, known = _gate(lane, source, every), configured_providers()
 
     async def work(store: Store) -> tuple[bool, list[operators.Gate]]:
-        resumed = await operators.resume(store, lane=at[0], source=at[1], who=who())
+        resumed = await operators.resume(
+            store, lane=at[0], source=at[1], who=who(), providers=known
+        )
         return resumed, await operators.paused_gates(store)
 
     resumed, left = with_store(work)

@@ -76,7 +76,7 @@ def _provider(row: Row) -> tuple[str, ...]:
         row["account"] or "",
         row["base_url"],
         ", ".join(f"{medium} {model}" for medium, model in row["models"].items()),
-        ", ".join(f"{limit['max_running']} of {limit['of']}" for limit in row["limits"]),
+        "\n".join(map(_limit, row["limits"])),
         ", ".join(
             f"{b['used_cents']} of {b['limit_cents']} ¢ a {b['period']}"
             + (" in all" if b["lane"] == "*" else "")
@@ -86,6 +86,18 @@ def _provider(row: Row) -> tuple[str, ...]:
         _money(row["spend_cents_month"]),
         str(row["open_calls"] or ""),
     )
+
+
+LIMITS = (
+    ("max_running", "running"),
+    ("requests_per_minute", "requests/min"),
+    ("tokens_per_minute", "tokens/min"),
+)
+
+
+def _limit(limit: Row) -> str:
+    told = [f"{limit[name]} {unit}" for name, unit in LIMITS if limit[name] is not None]
+    return f"{limit['of']}: {', '.join(told)}"
 
 
 # --------------------------------------------------------------------------- status

@@ -4,7 +4,8 @@ pool.py        connections, with or without a pooler in between
 errors.py      asyncpg's errors in the words the worker acts on
 store.py       the hot path: claim, start, settle, heartbeat, ledger
 bell.py        LISTEN for new work
-upkeep.py      limits, partitions, sweeps, clean-up
+limits.py      what a platform's own tables say of its lanes
+upkeep.py      partitions, sweeps, clean-up
 operators.py   pause, resume, retry, cancel, submit
 reports.py     what status and job show read
 migrations.py  the rowmill schema

@@ -11,6 +11,7 @@ from typing import Any
 
 from worker.generate import Column, Target, attach_sql, detach_sql, functions_sql
 from worker.maps import PROGRESS_FIELDS, MapError, Platform, Source, parse_path
+from worker.store import limits
 from worker.store.errors import translated
 from worker.store.migrations import LOCK
 from worker.store.pool import connect
@@ -75,6 +76,7 @@ async def _attach(connection: Any, platform: Platform, report: Callable[[str], N
         await _target(connection, platform, number, source)
         for number, source in enumerate(platform.map.sources)
     ]
+    await limits.check(connection, platform)
     printed = []
     for target in targets:
         report(f"attaching {target.source.table}")
@@ -285,4 +287,5 @@ async def _detach(connection: Any, row: Any) -> None:
         if exists or not statement.startswith("DROP TRIGGER"):
             await connection.execute(statement)
     await connection.execute("DELETE FROM rowmill.queue WHERE source = $1", row["id"])
+    await limits.forget(connection, row["name"])
     await connection.execute("DELETE FROM rowmill.sources WHERE id = $1", row["id"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -50,9 +51,17 @@ SELECT b.lane, b.period, b.limit_cents,
 """
 
 
-async def set_budget(store: Store, lane: str, period: str, cents: Decimal, who: str) -> None:
+async def set_budget(
+    store: Store,
+    lane: str,
+    period: str,
+    cents: Decimal,
+    who: str,
+    *,
+    providers: Iterable[str] = (),
+) -> None:
     """A raised budget takes effect at once: what waited for it is ready again."""
-    gate = await known_gate(store, lane, EVERY)
+    gate = await known_gate(store, lane, EVERY, providers)
     await store.value(_SET, gate.lane, period, cents, who, OVER_BUDGET)
 
 

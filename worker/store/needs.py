@@ -29,7 +29,7 @@ def needs_person(
 
 
 def notices(lanes: list[Row], gates: list[Row]) -> list[Row]:
-    """Worth knowing, but meant: nobody has to do anything about a pause."""
+    """Worth knowing, but meant: nobody has to do anything about a pause, whosever it is."""
     items = []
     for row in gates:
         gate = Gate(row["lane"], row["source"])
@@ -38,6 +38,9 @@ def notices(lanes: list[Row], gates: list[Row]) -> list[Row]:
             reason = f": {row['pause_reason']}" if row["pause_reason"] else ""
             message = f"paused by {row['paused_by']}{reason}; {_jobs(behind)}"
             items.append(_item("paused", gate.subject, message, f"rowmill resume {gate.arguments}"))
+        if row["closed_why"] and behind:
+            message = f"closed by its platform: {row['closed_why']}; {_jobs(behind)}"
+            items.append(_item("closed", gate.subject, message))
         if row["broken_until"]:
             until = (
                 f"left alone until {row['broken_until']}" if row["broken"] else "being tried again"

@@ -7,6 +7,7 @@ pooler. The line keeps what was there before: the statement's snapshot is older 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,7 +170,6 @@ SELECT lane FROM rowmill.lanes WHERE lane <> '*'
 UNION SELECT unnest(lanes) FROM rowmill.workers
        WHERE stopped_at IS NULL AND heartbeat_at > clock_timestamp() - lease
 UNION SELECT lane FROM rowmill.queue
-ORDER BY 1
 """
 
 
@@ -180,37 +180,49 @@ async def pause(
     source: str = EVERY,
     who: str,
     reason: str | None = None,
+    providers: Iterable[str] = (),
 ) -> None:
     """Claim nothing more from there; what already runs is finished."""
-    gate = await known_gate(store, lane, source)
+    gate = await known_gate(store, lane, source, providers)
     await store.value(_PAUSE, gate.lane, gate.source, who, reason, gate.subject)
 
 
-async def resume(store: Store, *, lane: str = EVERY, source: str = EVERY, who: str) -> bool:
+async def resume(
+    store: Store,
+    *,
+    lane: str = EVERY,
+    source: str = EVERY,
+    who: str,
+    providers: Iterable[str] = (),
+) -> bool:
     """Take a pause back, and close a breaker; False if there was neither.
 
     Pauses attached elsewhere still hold.
     """
-    gate = await known_gate(store, lane, source)
+    gate = await known_gate(store, lane, source, providers)
     return await store.value(_RESUME, gate.lane, gate.source, who, gate.subject) is not None
 
 
 async def paused_gates(store: Store) -> list[Gate]:
     rows = await store.fetch(
-        "SELECT lane, source FROM rowmill.lanes WHERE paused_at IS NOT NULL ORDER BY lane, source"
+        "SELECT lane, source FROM rowmill.lanes"
+        " WHERE paused_at IS NOT NULL OR platform_paused_why IS NOT NULL ORDER BY lane, source"
     )
     return [Gate(row["lane"], row["source"]) for row in rows]
 
 
-async def known_gate(store: Store, lane: str, source: str) -> Gate:
-    """A misspelt lane would be paused without effect, so names are checked."""
-    return Gate(await _known_lane(store, lane), await _known_source(store, source))
+async def known_gate(store: Store, lane: str, source: str, providers: Iterable[str] = ()) -> Gate:
+    """A misspelt lane would be paused without effect, so names are checked.
+
+    `providers` are those of the configuration: their lanes may have no row and no worker yet.
+    """
+    return Gate(await _known_lane(store, lane, providers), await _known_source(store, source))
 
 
-async def _known_lane(store: Store, lane: str) -> str:
+async def _known_lane(store: Store, lane: str, providers: Iterable[str]) -> str:
     if lane == EVERY:
         return lane
-    known = [row["lane"] for row in await store.fetch(_LANES)]
+    known = sorted({row["lane"] for row in await store.fetch(_LANES)}.union(providers))
     if lane not in known:
         raise UnknownName(f"no lane {lane!r}; known lanes: {', '.join(known) or 'none yet'}")
     return lane

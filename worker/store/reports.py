@@ -34,8 +34,10 @@ SELECT clock_timestamp() AS at, current_database() AS name,
 
 _GATES = """
 SELECT lane, source, paused_at IS NOT NULL AS paused, paused_by, pause_reason,
-       least(max_running, platform_max_running) AS most, broken_until, broken_why,
-       broken_until > clock_timestamp() AS broken
+       platform_paused_why AS closed_why, least(max_running, platform_max_running) AS most,
+       least(requests_per_minute, platform_requests_per_minute) AS requests_per_minute,
+       least(tokens_per_minute, platform_tokens_per_minute) AS tokens_per_minute,
+       broken_until, broken_why, broken_until > clock_timestamp() AS broken
   FROM rowmill.lanes ORDER BY lane, source
 """
 
@@ -148,11 +150,12 @@ def _idle_lane(lane: str, source: str) -> Row:
 def _gated(gates: list[Row], lane: str, source: str) -> Row:
     mine = [g for g in gates if Gate(g["lane"], g["source"]).matches(lane, source)]
     pauses = [g for g in mine if g["paused"]]
+    reasons = [*(g["pause_reason"] for g in pauses), *(g["closed_why"] for g in mine)]
     broken = next((g for g in mine if g["broken_until"]), None)
     return {
         "limit": min((g["most"] for g in mine if g["most"] is not None), default=None),
-        "paused": bool(pauses),
-        "pause_reason": next((g["pause_reason"] for g in pauses if g["pause_reason"]), None),
+        "paused": bool(pauses) or any(g["closed_why"] for g in mine),
+        "pause_reason": next((reason for reason in reasons if reason), None),
         "broken_until": broken and broken["broken_until"],
         "broken_why": broken and broken["broken_why"],
     }

@@ -1,4 +1,4 @@
-"""Statements of maintenance: limits, partitions, unserved kinds, clean-up, open submissions."""
+"""Statements of maintenance: partitions, unserved kinds, clean-up, open submissions."""
 
 from __future__ import annotations
 
@@ -63,25 +63,6 @@ async def deliver_late(store: Store, source: str, entry: Mapping[str, Any]) -> b
     """
     return (
         await store.value(_DELIVER.format(name=source), entry["id"], to_json([entry])) is not None
-    )
-
-
-async def apply_limits(store: Store, platform: Platform) -> None:
-    """Re-read the platform's own limits (limits.sql) into the gates; a bad value keeps the last."""
-    sql = platform.rules.get("limits")
-    if sql is None:
-        return
-    body = sql.strip().rstrip(";")
-    await store.value(
-        f"WITH wanted AS ({body}), gone AS ("
-        " UPDATE rowmill.lanes l SET platform_max_running = NULL"
-        "  WHERE l.platform_max_running IS NOT NULL AND l.source = ANY ($1)"
-        "    AND NOT EXISTS (SELECT FROM wanted w WHERE w.lane = l.lane AND w.source = l.source))"
-        " INSERT INTO rowmill.lanes AS l (lane, source, platform_max_running)"
-        " SELECT w.lane, w.source, w.max_running FROM wanted w"
-        " ON CONFLICT (lane, source) DO UPDATE SET platform_max_running = excluded.platform_max_running"
-        " WHERE l.platform_max_running IS DISTINCT FROM excluded.platform_max_running",
-        [source.name for source in platform.map.sources],
     )
 
 

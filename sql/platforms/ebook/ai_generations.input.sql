@@ -1,5 +1,6 @@
 -- What a text generation works on, and what its model can do and costs.
--- Prices are texts, so that no reader turns them into floating-point numbers.
+-- Prices are texts, so that no reader turns them into floating-point numbers; a provider's own stands
+-- in where a model has none.
 SELECT
     job.id AS key,
     jsonb_build_object(
@@ -9,9 +10,11 @@ SELECT
         'max_tokens', job.max_tokens,
         'model', model.name,
         'version', model.version,
+        'model_status', coalesce(model.status, 'active'),
         'provider', provider.name,
-        'cost_per_input_token', model.cost_per_input_token::text,
-        'cost_per_output_token', model.cost_per_output_token::text,
+        'provider_status', coalesce(provider.status, 'active'),
+        'cost_per_input_token', coalesce(model.cost_per_input_token, provider.cost_per_token)::text,
+        'cost_per_output_token', coalesce(model.cost_per_output_token, provider.cost_per_token)::text,
         'capabilities', coalesce(model.capabilities, '{}'),
         'context_window', model.context_window,
         'model_max_tokens', model.max_tokens,
