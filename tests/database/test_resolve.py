@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from jobs.providers.journal import State, Submission
 from tests.database.journaling import at_work, intend, journal_of, ledger_rows
-from tests.database.support import Connect, Hand, OpenStore, Work, failure
+from tests.database.support import LANES, Connect, Hand, OpenStore, Work, failure
 from worker.ledger import ClaimJournal
 from worker.store import Store, operators, upkeep
 from worker.store.operators import Found
@@ -132,3 +133,51 @@ async def test_a_late_success_gives_way_to_something_newer(doubt: Doubt, newer: 
     await doubt.connection.execute(newer)
     await doubt.journal.finished(doubt.submission.id, result={}, cost_cents=Decimal(3))
     assert not await upkeep.deliver_late(doubt.store, "generation_jobs", doubt.submission.id)
+
+
+# --------------------------------------------------------------------------- against a claim
+
+WAITS = """
+SELECT EXISTS (SELECT FROM pg_stat_activity
+                WHERE datname = current_database() AND wait_event_type = 'Lock')
+"""
+
+
+@pytest.mark.parametrize("how", ["accepted", "resubmit", "fail"])
+async def test_a_claim_at_that_moment_leaves_the_ledger_as_it_was(
+    doubt: Doubt, photomemory: str, connect: Connect, how: str
+) -> None:
+    """The job runs from then on, and whoever runs it asks the provider."""
+    await operators.retry(doubt.store, "generation_jobs", doubt.work.key, "tests")
+    claimer = await connect(photomemory)
+    claim = claimer.transaction()
+    await claim.start()
+    claimed = "SELECT count(*) FROM rowmill.claim($1, 7, $2, 1, NULL, NULL, NULL, NULL)"
+    assert await claimer.fetchval(claimed, doubt.hand.id, list(LANES)) == 1
+    given = {"external_id": "task-7"} if how == "accepted" else {}
+    resolving = asyncio.create_task(doubt.resolve(how, **given))
+    while not await doubt.connection.fetchval(WAITS):
+        assert not resolving.done(), "it has to wait for the claim"
+    await claim.commit()
+    assert await resolving == "running"
+    (line,) = await ledger_rows(doubt.connection)
+    assert (line["state"], line["external_id"], line["ended_at"]) == ("unknown", None, None)
+    assert not await doubt.connection.fetchval(
+        "SELECT count(*) FROM rowmill.actions WHERE action = 'resolve'"
+    )
+
+
+async def test_a_producer_who_holds_the_row_is_waited_for(
+    doubt: Doubt, photomemory: str, connect: Connect
+) -> None:
+    """The row before its queue row, as everyone takes them: nobody can wait in a circle."""
+    producer = await connect(photomemory)
+    change = producer.transaction()
+    await change.start()
+    await producer.execute("SELECT FROM generation_jobs FOR UPDATE")
+    resolving = asyncio.create_task(doubt.resolve("resubmit"))
+    while not await doubt.connection.fetchval(WAITS):
+        assert not resolving.done(), "it has to wait for the row"
+    await producer.execute("UPDATE generation_jobs SET status = 'cancelled'")
+    await change.commit()
+    assert await resolving == "recorded"
