@@ -30,14 +30,14 @@ import httpx
 from jobs.contract import CallResult, Failure, FailureKind, Job, Task
 from jobs.outputs import OutputStore
 from jobs.providers import results
-from jobs.providers.adapter import Match, State
+from jobs.providers.adapter import Ref, State
 from jobs.providers.charges import Charges
 from jobs.providers.ending import Call, Ending, through
 from jobs.providers.errors import HeldForPerson, ProviderError, invalid
 from jobs.providers.journal import Journal, LostClaim, Submission
 from jobs.providers.journal import State as Step
 from jobs.providers.orphans import Orphans, ref_of
-from jobs.providers.reconcile import search, unsettled
+from jobs.providers.reconcile import chance_left, search, unsettled
 from jobs.providers.registry import Provider
 from jobs.providers.wire import PATIENCE, Sleep, Wire
 
@@ -142,7 +142,7 @@ class Runner:
         if state.ref is None:
             return await self._ending.conclude(call, submission.id, state)
         assert state.external_id, "what has a reference has an id"
-        if await _owned(call, submission.id, Match(state.external_id, state.ref)):
+        if await _owned(call, submission.id, state.ref, state.external_id):
             return state
         message = "the provider answered with a task that another submission owns"
         failure = Failure(FailureKind.UNKNOWN, message, "not_ours", accepted="unknown")
@@ -198,7 +198,7 @@ class Runner:
 
     async def _settle(self, call: Call, submission: Submission) -> CallResult | None:
         """Nobody knows whether this submission was accepted. Find out, or decide without."""
-        left = self._lease + call.provider.request_timeout - submission.age_seconds
+        left = chance_left(self._lease, call.provider, submission)
         mute = self._mute(call, submission)
         if mute is not None:
             # A text that nobody can be asked about is decided at once: it is cheap, or held.
@@ -206,12 +206,12 @@ class Runner:
                 raise unsettled(call.provider, "whoever sent it may still get its answer", left)
             await self._decide(call, submission, mute)
             return None
-        found = await search(self._wire, call.journal, call.provider, call.task, submission)
-        for match in found.candidates:
-            if await _owned(call, submission.id, match):
-                state = State("unknown", ref=match.ref, external_id=match.external_id)
+        sent = _fingerprint(call)
+        found = await search(self._wire, call.journal, call.provider, sent, submission)
+        for task in found.candidates:
+            if await _owned(call, submission.id, task.ref, task.external_id):
+                state = State("unknown", ref=task.ref, external_id=task.external_id)
                 return await self._follow(call, submission.id, state)
-        # Whoever sent it may be slow: "not found" counts once its last chance is over.
         if left > 0:
             raise unsettled(call.provider, "the provider doesn't list it so far", left)
         if found.doubtful:
@@ -263,8 +263,6 @@ def _fingerprint(call: Call) -> str:
     return call.provider.adapter.submit(call.task, account).fingerprint(account)
 
 
-async def _owned(call: Call, submission: int, task: Match) -> bool:
+async def _owned(call: Call, submission: int, ref: Ref, external_id: str) -> bool:
     """Journal the provider's task as ours, before anything else can happen."""
-    return await through(
-        call.journal.accepted(submission, ref=task.ref, external_id=task.external_id)
-    )
+    return await through(call.journal.accepted(submission, ref=ref, external_id=external_id))
