@@ -19,6 +19,7 @@ from worker.commands import (
     jobs,
     overview,
     providers,
+    reconciling,
     trying,
 )
 
@@ -55,6 +56,7 @@ app.command(rich_help_panel=ACTING)(gates.resume)
 app.command(rich_help_panel=ACTING)(jobs.retry)
 app.command(rich_help_panel=ACTING)(jobs.cancel)
 app.command(rich_help_panel=ACTING)(jobs.resolve)
+app.command(rich_help_panel=ACTING)(reconciling.reconcile)
 app.add_typer(budgets.app, name="budget", rich_help_panel=ACTING)
 app.command(rich_help_panel=SETTING_UP)(database.migrate)
 app.command(rich_help_panel=SETTING_UP)(database.attach)

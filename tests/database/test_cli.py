@@ -23,6 +23,7 @@ from tests.database.support import (
     listening,
     queued,
 )
+from tests.unit.vendor import vendor_running
 
 ROOT = Path(__file__).parents[2]
 MISSING = "9e0f06a0-22a3-4071-9831-b02b6524d6af"
@@ -92,6 +93,32 @@ async def test_budgets(rowmill: Rowmill, photomemory: str, connect: Connect) -> 
     assert (await rowmill(photomemory, "budget", "unset", "replicate")).code == 0
     assert (await rowmill(photomemory, "budget", "unset", "replicate")).code == 1
     assert "No budgets" in (await rowmill(photomemory, "budget", "show")).out
+
+
+async def test_reconcile(rowmill: Rowmill, photomemory: str) -> None:
+    async with vendor_running() as vendor:
+        key = {
+            "ROWMILL_PROVIDERS__REPLICATE__API_KEY": "hunter2",
+            "ROWMILL_PROVIDERS__REPLICATE__BASE_URL": f"{vendor.url}/v1",
+            "ROWMILL_PROVIDERS__OPENAI__API_KEY": "hunter2",
+        }
+        said = await rowmill(photomemory, "reconcile", **key)
+        assert said.code == 0, said.err
+        assert "openai, since" in said.out
+        assert "can't be asked for its tasks" in said.out
+        assert "Ledger and providers agree" in said.out
+        vendor.add({"prompt": "A boat"})["created_at"] = "2026-01-02T03:04:05Z"
+        assert (await rowmill(photomemory, "reconcile", "replicate", **key)).code == 0
+        since = ("--since", "2026-01-02")
+        said = await rowmill(photomemory, "reconcile", "replicate", *since, "--json", **key)
+        assert said.code == said.json["left"] == 1
+        (provider,) = said.json["providers"]
+        assert (provider["asked"], provider["strangers"]["count"]) == ("listed", 1)
+        said = await rowmill(photomemory, "reconcile", *since, **key)
+        assert "Tasks the ledger doesn't know: 1" in said.out
+        assert (await rowmill(photomemory, "reconcile", "--since", "soon", **key)).code == 2
+        said = await rowmill(photomemory, "reconcile", "runway", **key)
+        assert (said.code, "ROWMILL_PROVIDERS__RUNWAY__API_KEY" in said.err) == (1, True)
 
 
 async def test_the_version(rowmill: Rowmill) -> None:
