@@ -16,6 +16,7 @@ from worker.commands import (
     develop,
     fleet,
     gates,
+    health,
     jobs,
     overview,
     providers,
@@ -50,6 +51,7 @@ app.command(rich_help_panel=RUNNING)(fleet.demo)
 app.command(rich_help_panel=RUNNING)(fleet.sandbox)
 app.command(rich_help_panel=LOOKING)(overview.status)
 app.command(rich_help_panel=LOOKING)(providers.providers)
+app.command(rich_help_panel=LOOKING)(health.doctor)
 app.add_typer(jobs.app, name="job", rich_help_panel=LOOKING)
 app.command(rich_help_panel=ACTING)(gates.pause)
 app.command(rich_help_panel=ACTING)(gates.resume)

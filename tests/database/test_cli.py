@@ -24,6 +24,7 @@ from tests.database.support import (
     queued,
 )
 from tests.unit.vendor import vendor_running
+from worker.doctor import RESULT
 
 ROOT = Path(__file__).parents[2]
 MISSING = "9e0f06a0-22a3-4071-9831-b02b6524d6af"
@@ -119,6 +120,16 @@ async def test_reconcile(rowmill: Rowmill, photomemory: str) -> None:
         assert (await rowmill(photomemory, "reconcile", "--since", "soon", **key)).code == 2
         said = await rowmill(photomemory, "reconcile", "runway", **key)
         assert (said.code, "ROWMILL_PROVIDERS__RUNWAY__API_KEY" in said.err) == (1, True)
+
+
+async def test_doctor(rowmill: Rowmill, photomemory: str, connect: Connect) -> None:
+    said = await rowmill(photomemory, "doctor", "--json")
+    assert (said.code, set(said.json)) == (RESULT[said.json["worst"]], {"findings", "worst"})
+    await (await connect(photomemory)).execute("DROP TRIGGER rowmill_change ON generation_jobs")
+    said = await rowmill(photomemory, "doctor")
+    assert said.code == 2
+    assert "error: generation_jobs: public.generation_jobs lacks rowmill_change" in said.out
+    assert "  tables.triggers: rowmill attach photomemory\n" in said.out
 
 
 async def test_the_version(rowmill: Rowmill) -> None:
