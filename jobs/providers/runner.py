@@ -2,10 +2,10 @@
 
 call ── check, estimate (nothing is paid yet)
   └ journal.intend
-      ├ fresh ── may_pay? ── POST ─┬ refused: failed, cost 0
-      │                            ├ accepted: journaled with its id ── follow ── conclude
-      │                            ├ answered at once: conclude
-      │                            └ nobody knows: unknown ── settle
+      ├ fresh ── strays? may_pay? ── POST ─┬ refused: failed, cost 0
+      │                                    ├ accepted: journaled with its id ── follow ── conclude
+      │                                    ├ answered at once: conclude
+      │                                    └ nobody knows: unknown ── settle
       └ there is one already
           ├ finished: its result, without a request
           ├ accepted: follow ── conclude
@@ -39,6 +39,7 @@ from jobs.providers.journal import State as Step
 from jobs.providers.orphans import Orphans, ref_of
 from jobs.providers.reconcile import chance_left, search, unsettled
 from jobs.providers.registry import Provider
+from jobs.providers.strays import Strays
 from jobs.providers.wire import PATIENCE, Sleep, Wire
 
 SENDINGS = 2
@@ -64,6 +65,7 @@ class Runner:
         self._wire = Wire(client, sleep=sleep)
         self._ending = Ending(self._wire, outputs, self._charges)
         self._orphans = Orphans(providers, self._wire, self._charges)
+        self._strays = Strays(self._wire, lease_seconds)
 
     async def call(
         self,
@@ -88,7 +90,10 @@ class Runner:
                 estimate_cents=estimate,
                 fingerprint=fingerprint,
             )
-            result = await (self._pay if submission.fresh else self._resume)(call, submission)
+            if submission.fresh:
+                result = await self._pay(call, submission, fingerprint)
+            else:
+                result = await self._resume(call, submission)
             if result is not None:
                 return result
         raise unsettled(holder, "sent twice without a clear answer", None)
@@ -112,8 +117,17 @@ class Runner:
 
     # ---------------------------------------------------------------- a fresh submission
 
-    async def _pay(self, call: Call, submission: Submission) -> CallResult | None:
+    async def _pay(self, call: Call, submission: Submission, fingerprint: str) -> CallResult | None:
         """None: it was written off, and the call may intend again."""
+        try:
+            strays = await self._strays.like(call.journal, call.provider, submission, fingerprint)
+        except ProviderError:
+            await call.journal.written_off(submission.id, "it was never sent", unpaid=True)
+            raise
+        for task in strays:
+            if await _owned(call, submission.id, task.ref, task.external_id):
+                state = State("unknown", ref=task.ref, external_id=task.external_id)
+                return await self._follow(call, submission.id, state)
 
         def still_ours() -> None:
             if not call.journal.may_pay():
