@@ -49,6 +49,7 @@ class Patient:
     pending: Sequence[str]
     status: Mapping[str, Any]
     """Empty while migrations are behind."""
+    lost: health.Lost | None
     undelivered: Sequence[health.Undelivered]
 
     @cached_property
@@ -71,6 +72,7 @@ async def examine(store: Store, settings: Settings) -> dict[str, Any]:
         server=await health.server(store, list(MANAGED)),
         pending=behind,
         status={} if behind else await reports.status(store),
+        lost=None if behind else await health.lost(store),
         undelivered=[] if behind else await health.undelivered(store),
     )
     findings = [finding for check in CHECKS for finding in check(patient)]
@@ -152,6 +154,15 @@ def failover(patient: Patient) -> list[Finding]:
     evidence = f"{there}, none of them synchronous, though synchronous_standby_names names some"
     fix = "look why the named standbys are away: until they are back, commits wait"
     return [Finding("durability.failover", "warning", "database", evidence, fix)]
+
+
+def lost(patient: Patient) -> list[Finding]:
+    if patient.lost is None:
+        return []
+    since, until = patient.lost.since.isoformat(), patient.lost.until.isoformat()
+    evidence = f"a failover or a restore: commits from {since} to {until} may be lost"
+    fix = f"rowmill reconcile --since {since}; look at the dashboards of providers without a list"
+    return [Finding("durability.lost", "warning", "database", evidence, fix)]
 
 
 def managed(patient: Patient) -> list[Finding]:
@@ -249,6 +260,7 @@ CHECKS: tuple[Check, ...] = (
     disk,
     commits,
     failover,
+    lost,
     managed,
     migrations,
     needs_person,

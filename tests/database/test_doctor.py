@@ -164,6 +164,18 @@ async def test_what_status_says_needs_a_person(
     assert len(KINDS) == 6
 
 
+async def test_a_failover_of_the_last_day(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    await store.mark_timeline()
+    assert await found(store) == {}
+    await connection.execute("UPDATE rowmill.timelines SET id = id + 1")
+    finding = (await found(store))["durability.lost"]
+    since = (await connection.fetchval("SELECT min(last_seen) FROM rowmill.timelines")).isoformat()
+    assert (finding["severity"], since in finding["fix"]) == ("warning", True)
+
+
 async def test_paid_but_not_delivered(
     photomemory: str, connect: Connect, open_store: OpenStore
 ) -> None:

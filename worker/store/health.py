@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -57,6 +58,12 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Undelivered:
     source: str
     calls: int
@@ -70,6 +77,12 @@ async def server(store: Store, roles: list[str]) -> Server:
     settings = {name: tuple(pair) for name, pair in json.loads(row["settings"]).items()}
     values: dict[str, Any] = {**dict(row), "settings": settings, "roles": tuple(row["roles"])}
     return Server(**values)
+
+
+async def lost(store: Store) -> Lost | None:
+    """The time whose commits a failover or a restore may have lost, if that was in the last day."""
+    ((row),) = await store.fetch("SELECT gap_since, gap_until FROM rowmill.gap(false)")
+    return Lost(row["gap_since"], row["gap_until"]) if row["gap_since"] else None
 
 
 async def undelivered(store: Store) -> list[Undelivered]:
