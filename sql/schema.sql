@@ -199,6 +199,42 @@ BEGIN
 END $$;
 
 --
+-- Name: gap(boolean); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.gap(p_mark boolean, OUT gap_since timestamp with time zone, OUT gap_until timestamp with time zone, OUT gap_age double precision) RETURNS record
+    LANGUAGE plpgsql
+    SET jit TO 'off'
+    AS $$
+DECLARE
+    v_id     integer := rowmill.timeline();
+    v_before timestamptz;
+    t        rowmill.timelines;
+BEGIN
+    SELECT * INTO t FROM rowmill.timelines o ORDER BY o.first_seen DESC LIMIT 1;
+    IF v_id IS NOT NULL AND v_id IS DISTINCT FROM t.id THEN
+        v_before := t.first_seen;
+        -- Later than the one before, whatever the new server's clock says.
+        t.first_seen := greatest(clock_timestamp(), v_before + interval '1 microsecond');
+        t := ROW (t.first_seen, t.first_seen, v_id, t.last_seen);
+        -- Where someone else writes it down at this moment, the gap just looks younger.
+        IF pg_try_advisory_xact_lock(x'726f776d'::integer, 3) THEN
+            INSERT INTO rowmill.timelines SELECT t.*
+             WHERE NOT EXISTS (SELECT FROM rowmill.timelines o WHERE v_before IS NULL OR o.first_seen > v_before);
+        END IF;
+    ELSIF p_mark AND t.last_seen < clock_timestamp() - interval '2 seconds' THEN
+        UPDATE rowmill.timelines o SET last_seen = clock_timestamp()
+         WHERE o.first_seen = ANY (ARRAY(SELECT m.first_seen FROM rowmill.timelines m
+                                          WHERE m.first_seen = t.first_seen FOR UPDATE SKIP LOCKED));
+    END IF;
+    IF t.lost_since IS NOT NULL AND t.first_seen > clock_timestamp() - interval '1 day' THEN
+        gap_since := t.lost_since;
+        gap_until := t.first_seen;
+        gap_age := greatest(0, extract(epoch FROM clock_timestamp() - t.first_seen));
+    END IF;
+END $$;
+
+--
 -- Name: gates(); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 
@@ -559,8 +595,11 @@ DECLARE
     v_state   rowmill.queue_state;
     v_verdict text;
 BEGIN
-    SELECT q.state INTO v_state FROM rowmill.queue q JOIN rowmill.sources s ON s.id = q.source
-     WHERE s.name = p_source AND q.row_key = p_key;
+    -- First, so that no claim comes between what is found here and what is changed. Of a table that
+    -- is gone there is only the ledger.
+    IF EXISTS (SELECT FROM rowmill.sources s WHERE s.name = p_source AND to_regclass(s.relation) IS NOT NULL) THEN
+        EXECUTE format('SELECT l.state FROM rowmill.lock_%s($1) l', p_source) INTO v_state USING p_key;
+    END IF;
     IF v_state = 'claimed' THEN
         RETURN 'running';
     END IF;
@@ -698,6 +737,19 @@ BEGIN
     SELECT array_agg(h.lane), array_agg(h.source), array_agg(h.rank), array_agg(h.ready_at)
       INTO lanes, sources, ranks, ready_from
       FROM head h WHERE h.lane = ANY (p_lanes);
+END $$;
+
+--
+-- Name: timeline(); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.timeline() RETURNS integer
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RETURN ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::integer;
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
 END $$;
 
 --
@@ -1110,6 +1162,17 @@ CREATE VIEW rowmill.throughput AS
   GROUP BY lane, source;
 
 --
+-- Name: timelines; Type: TABLE; Schema: rowmill; Owner: -
+--
+
+CREATE TABLE rowmill.timelines (
+    first_seen timestamp with time zone NOT NULL,
+    last_seen timestamp with time zone NOT NULL,
+    id integer NOT NULL,
+    lost_since timestamp with time zone
+);
+
+--
 -- Name: workers; Type: TABLE; Schema: rowmill; Owner: -
 --
 
@@ -1300,6 +1363,13 @@ ALTER TABLE ONLY rowmill.sources
 
 ALTER TABLE ONLY rowmill.submissions
     ADD CONSTRAINT submissions_pkey PRIMARY KEY (id);
+
+--
+-- Name: timelines timelines_pkey; Type: CONSTRAINT; Schema: rowmill; Owner: -
+--
+
+ALTER TABLE ONLY rowmill.timelines
+    ADD CONSTRAINT timelines_pkey PRIMARY KEY (first_seen);
 
 --
 -- Name: workers workers_pkey; Type: CONSTRAINT; Schema: rowmill; Owner: -

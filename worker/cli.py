@@ -16,9 +16,11 @@ from worker.commands import (
     develop,
     fleet,
     gates,
+    health,
     jobs,
     overview,
     providers,
+    reconciling,
     trying,
 )
 
@@ -49,12 +51,14 @@ app.command(rich_help_panel=RUNNING)(fleet.demo)
 app.command(rich_help_panel=RUNNING)(fleet.sandbox)
 app.command(rich_help_panel=LOOKING)(overview.status)
 app.command(rich_help_panel=LOOKING)(providers.providers)
+app.command(rich_help_panel=LOOKING)(health.doctor)
 app.add_typer(jobs.app, name="job", rich_help_panel=LOOKING)
 app.command(rich_help_panel=ACTING)(gates.pause)
 app.command(rich_help_panel=ACTING)(gates.resume)
 app.command(rich_help_panel=ACTING)(jobs.retry)
 app.command(rich_help_panel=ACTING)(jobs.cancel)
 app.command(rich_help_panel=ACTING)(jobs.resolve)
+app.command(rich_help_panel=ACTING)(reconciling.reconcile)
 app.add_typer(budgets.app, name="budget", rich_help_panel=ACTING)
 app.command(rich_help_panel=SETTING_UP)(database.migrate)
 app.command(rich_help_panel=SETTING_UP)(database.attach)

@@ -18,7 +18,7 @@ from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 from jobs.contract import Failure
-from jobs.providers.journal import LostClaim, NotNow, State, Submission
+from jobs.providers.journal import Gap, LostClaim, NotNow, State, Submission
 from jobs.providers.results import failure_to_json
 from worker.store import LockTimeout, Refused, Store, Unavailable
 from worker.store.budgets import OVER_BUDGET
@@ -302,6 +302,7 @@ class ClaimJournal:
 def submission_of(row: Mapping[str, Any], *, fresh: bool) -> Submission:
     """A row of rowmill.submissions as the runner sees it."""
     intended: datetime = row["intended_at"]
+    gap_since = row.get("gap_since")
     return Submission(
         id=row["id"],
         state=State(row["state"]),
@@ -317,4 +318,5 @@ def submission_of(row: Mapping[str, Any], *, fresh: bool) -> Submission:
         age_seconds=row["age_seconds"],
         intended_at=intended,
         fresh=fresh,
+        gap=Gap(gap_since, row["gap_until"], row["gap_age"]) if gap_since else None,
     )

@@ -6,6 +6,7 @@ breakers     which lanes others have left alone
 sources      newly attached tables, kinds that became possible
 partitions   made ahead of time
 sweep        ready rows that missed their trigger
+timeline     that the server's timeline was seen: what a failover may have lost came after
 orphans      accepted paid tasks whose job is over: what they cost is learnt and recorded, and
              what succeeds after its job had failed is delivered all the same
 clean_up     old statistics and workers
@@ -95,6 +96,7 @@ class Maintenance:
         self._chores = [
             Chore("limits", 2.0, self.limits),
             Chore("breakers", 2.0, breaker.refresh),
+            Chore("timeline", 2.0, store.mark_timeline),
             Chore("rescue", lease / 4, self.rescue),
             Chore("sources", 5.0, reload),
             Chore("partitions", 3600.0, self.make_partitions),

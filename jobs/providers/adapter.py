@@ -55,9 +55,18 @@ class Request:
     def fingerprint(self, account: Account) -> str:
         """What is asked for, wherever the provider is reached and with whatever key."""
         form = {name: _digest(value) for name, value in (self.form or {}).items()}
-        asked = [self.method, self.url.removeprefix(account.base_url), self.json, form]
+        asked = [self.method, self.url.removeprefix(account.base_url), _same(self.json), form]
         text = json.dumps(asked, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _same(value: Any) -> Any:
+    """A provider that repeats our JSON may write 2 where we wrote 2.0."""
+    if isinstance(value, dict):
+        return {name: _same(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_same(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _digest(value: str | bytes) -> str:
@@ -125,18 +134,31 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class Listed:
+    """A task in a provider's list, whoever ordered it."""
+
     external_id: str
     ref: Ref
+    created: datetime
+    models: tuple[str, ...]
+    """What it may have been ordered as: a model, or the version that stands behind its colon."""
+    requests: tuple[Request, ...]
+    """Each as `submit` would have made it; empty where the provider has dropped what would tell."""
+    state: State
+    """`unknown` where that can't be read."""
+
+    def runs(self, model: str) -> bool:
+        return model.rpartition(":")[2] in self.models
+
+    def answers(self, fingerprint: str, account: Account) -> bool:
+        return any(request.fingerprint(account) == fingerprint for request in self.requests)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a provider's list, read with one lost submission in mind."""
+    """One page of a provider's list: what was made since the time that was asked for."""
 
-    matches: tuple[Match, ...]
-    doubtful: tuple[str, ...] = ()
-    """Ids of tasks that might be ours, but the provider has dropped what would tell."""
+    tasks: tuple[Listed, ...] = ()
     next: Request | None = None
 
 
@@ -189,9 +211,9 @@ class Adapter(Protocol):
         """The newest page of the account's tasks, or None where the provider can't be asked."""
         ...
 
-    def match(
-        self, task: Task, model: str, since: datetime, response: Response, account: Account, /
-    ) -> Page: ...
+    def listed(self, since: datetime, response: Response, account: Account, /) -> Page:
+        """Read an answer to `find`, or to a page's `next`. Raises `Garbled`."""
+        ...
 
     def parse(self, op: Op, response: Response, /) -> State:
         """Read a 2xx. Raises `Garbled`."""

@@ -49,6 +49,16 @@ class NotNow(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Gap:
+    """The ledger may have forgotten what it was told in this time: a failover lost commits."""
+
+    since: datetime
+    until: datetime
+    age_seconds: float
+    """Since `until`, by the database's clock."""
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
     id: int
     state: State
@@ -69,6 +79,8 @@ class Submission:
     intended_at: datetime
     fresh: bool
     """True only for the caller who must now send the request."""
+    gap: Gap | None = None
+    """In which an earlier submission of this may have been forgotten."""
 
 
 class Journal(Protocol):

@@ -2,10 +2,10 @@
 
 call ── check, estimate (nothing is paid yet)
   └ journal.intend
-      ├ fresh ── may_pay? ── POST ─┬ refused: failed, cost 0
-      │                            ├ accepted: journaled with its id ── follow ── conclude
-      │                            ├ answered at once: conclude
-      │                            └ nobody knows: unknown ── settle
+      ├ fresh ── strays? may_pay? ── POST ─┬ refused: failed, cost 0
+      │                                    ├ accepted: journaled with its id ── follow ── conclude
+      │                                    ├ answered at once: conclude
+      │                                    └ nobody knows: unknown ── settle
       └ there is one already
           ├ finished: its result, without a request
           ├ accepted: follow ── conclude
@@ -31,15 +31,16 @@ from jobs import failpoints
 from jobs.contract import CallResult, Failure, FailureKind, Job, Task
 from jobs.outputs import OutputStore
 from jobs.providers import results
-from jobs.providers.adapter import Match, State
+from jobs.providers.adapter import Ref, State
 from jobs.providers.charges import Charges
 from jobs.providers.ending import Call, Ending, through
 from jobs.providers.errors import HeldForPerson, ProviderError, invalid
 from jobs.providers.journal import Journal, LostClaim, Submission
 from jobs.providers.journal import State as Step
 from jobs.providers.orphans import Orphans, ref_of
-from jobs.providers.reconcile import search, unsettled
+from jobs.providers.reconcile import chance_left, search, unsettled
 from jobs.providers.registry import Provider
+from jobs.providers.strays import Strays
 from jobs.providers.wire import PATIENCE, Sleep, Wire
 
 SENDINGS = 2
@@ -65,6 +66,7 @@ class Runner:
         self._wire = Wire(client, sleep=sleep)
         self._ending = Ending(self._wire, outputs, self._charges)
         self._orphans = Orphans(providers, self._wire, self._charges)
+        self._strays = Strays(self._wire, lease_seconds)
 
     async def call(
         self,
@@ -92,7 +94,9 @@ class Runner:
             )
             if submission.fresh:
                 failpoints.reached("intent.committed")
-            result = await (self._pay if submission.fresh else self._resume)(call, submission)
+                result = await self._pay(call, submission, fingerprint)
+            else:
+                result = await self._resume(call, submission)
             if result is not None:
                 return result
         raise unsettled(holder, "sent twice without a clear answer", None)
@@ -116,8 +120,17 @@ class Runner:
 
     # ---------------------------------------------------------------- a fresh submission
 
-    async def _pay(self, call: Call, submission: Submission) -> CallResult | None:
+    async def _pay(self, call: Call, submission: Submission, fingerprint: str) -> CallResult | None:
         """None: it was written off, and the call may intend again."""
+        try:
+            strays = await self._strays.like(call.journal, call.provider, submission, fingerprint)
+        except ProviderError:
+            await call.journal.written_off(submission.id, "it was never sent", unpaid=True)
+            raise
+        for task in strays:
+            if await _owned(call, submission.id, task.ref, task.external_id):
+                state = State("unknown", ref=task.ref, external_id=task.external_id)
+                return await self._follow(call, submission.id, state)
 
         def still_ours() -> None:
             if not call.journal.may_pay():
@@ -148,7 +161,7 @@ class Runner:
         if state.ref is None:
             return await self._ending.conclude(call, submission.id, state)
         assert state.external_id, "what has a reference has an id"
-        if await _owned(call, submission.id, Match(state.external_id, state.ref)):
+        if await _owned(call, submission.id, state.ref, state.external_id):
             return state
         message = "the provider answered with a task that another submission owns"
         failure = Failure(FailureKind.UNKNOWN, message, "not_ours", accepted="unknown")
@@ -208,7 +221,7 @@ class Runner:
 
     async def _settle(self, call: Call, submission: Submission) -> CallResult | None:
         """Nobody knows whether this submission was accepted. Find out, or decide without."""
-        left = self._lease + call.provider.request_timeout - submission.age_seconds
+        left = chance_left(self._lease, call.provider, submission)
         mute = self._mute(call, submission)
         if mute is not None:
             # What is cheap and can't be asked about is sent again at once. All else waits: a worker
@@ -219,13 +232,13 @@ class Runner:
             await self._decide(call, submission, mute)
             return None
         failpoints.reached("search.due")
-        found = await search(self._wire, call.journal, call.provider, call.task, submission)
-        for match in found.candidates:
+        sent = _fingerprint(call)
+        found = await search(self._wire, call.journal, call.provider, sent, submission)
+        for task in found.candidates:
             failpoints.reached("search.found")
-            if await _owned(call, submission.id, match):
-                state = State("unknown", ref=match.ref, external_id=match.external_id)
+            if await _owned(call, submission.id, task.ref, task.external_id):
+                state = State("unknown", ref=task.ref, external_id=task.external_id)
                 return await self._follow(call, submission.id, state)
-        # Whoever sent it may be slow: "not found" counts once its last chance is over.
         if left > 0:
             raise unsettled(call.provider, "the provider doesn't list it so far", left)
         if found.doubtful:
@@ -279,10 +292,8 @@ def _fingerprint(call: Call) -> str:
     return call.provider.adapter.submit(call.task, account).fingerprint(account)
 
 
-async def _owned(call: Call, submission: int, task: Match) -> bool:
+async def _owned(call: Call, submission: int, ref: Ref, external_id: str) -> bool:
     """Journal the provider's task as ours, before anything else can happen."""
-    taken = await through(
-        call.journal.accepted(submission, ref=task.ref, external_id=task.external_id)
-    )
+    taken = await through(call.journal.accepted(submission, ref=ref, external_id=external_id))
     failpoints.reached("accepted.committed")
     return taken

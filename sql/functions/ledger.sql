@@ -231,8 +231,11 @@ DECLARE
     v_state   rowmill.queue_state;
     v_verdict text;
 BEGIN
-    SELECT q.state INTO v_state FROM rowmill.queue q JOIN rowmill.sources s ON s.id = q.source
-     WHERE s.name = p_source AND q.row_key = p_key;
+    -- First, so that no claim comes between what is found here and what is changed. Of a table that
+    -- is gone there is only the ledger.
+    IF EXISTS (SELECT FROM rowmill.sources s WHERE s.name = p_source AND to_regclass(s.relation) IS NOT NULL) THEN
+        EXECUTE format('SELECT l.state FROM rowmill.lock_%s($1) l', p_source) INTO v_state USING p_key;
+    END IF;
     IF v_state = 'claimed' THEN
         RETURN 'running';
     END IF;

@@ -23,6 +23,8 @@ from tests.database.support import (
     listening,
     queued,
 )
+from tests.unit.vendor import vendor_running
+from worker.doctor import RESULT
 
 ROOT = Path(__file__).parents[2]
 MISSING = "9e0f06a0-22a3-4071-9831-b02b6524d6af"
@@ -109,6 +111,42 @@ async def test_a_provider_of_the_configuration_is_a_lane_before_anything_waits_t
     for act in acts:
         assert (await rowmill(photomemory, *act, **quill)).code == 0, act
     assert (await rowmill(photomemory, "budget", "show")).out.count("quill") == 1
+
+
+async def test_reconcile(rowmill: Rowmill, photomemory: str) -> None:
+    async with vendor_running() as vendor:
+        key = {
+            "ROWMILL_PROVIDERS__REPLICATE__API_KEY": "hunter2",
+            "ROWMILL_PROVIDERS__REPLICATE__BASE_URL": f"{vendor.url}/v1",
+            "ROWMILL_PROVIDERS__OPENAI__API_KEY": "hunter2",
+        }
+        said = await rowmill(photomemory, "reconcile", **key)
+        assert said.code == 0, said.err
+        assert "openai, since" in said.out
+        assert "can't be asked for its tasks" in said.out
+        assert "Ledger and providers agree" in said.out
+        vendor.add({"prompt": "A boat"})["created_at"] = "2026-01-02T03:04:05Z"
+        assert (await rowmill(photomemory, "reconcile", "replicate", **key)).code == 0
+        since = ("--since", "2026-01-02")
+        said = await rowmill(photomemory, "reconcile", "replicate", *since, "--json", **key)
+        assert said.code == said.json["left"] == 1
+        (provider,) = said.json["providers"]
+        assert (provider["asked"], provider["strangers"]["count"]) == ("listed", 1)
+        said = await rowmill(photomemory, "reconcile", *since, **key)
+        assert "Tasks the ledger doesn't know: 1" in said.out
+        assert (await rowmill(photomemory, "reconcile", "--since", "soon", **key)).code == 2
+        said = await rowmill(photomemory, "reconcile", "runway", **key)
+        assert (said.code, "ROWMILL_PROVIDERS__RUNWAY__API_KEY" in said.err) == (1, True)
+
+
+async def test_doctor(rowmill: Rowmill, photomemory: str, connect: Connect) -> None:
+    said = await rowmill(photomemory, "doctor", "--json")
+    assert (said.code, set(said.json)) == (RESULT[said.json["worst"]], {"findings", "worst"})
+    await (await connect(photomemory)).execute("DROP TRIGGER rowmill_change ON generation_jobs")
+    said = await rowmill(photomemory, "doctor")
+    assert said.code == 2
+    assert "error: generation_jobs: public.generation_jobs lacks rowmill_change" in said.out
+    assert "  tables.triggers: rowmill attach photomemory\n" in said.out
 
 
 async def test_the_version(rowmill: Rowmill) -> None:

@@ -13,7 +13,7 @@ from jobs.providers.journal import Journal, State, Submission
 from jobs.providers.runner import Runner
 from tests.database.arq_hosting import maintenance_of
 from tests.database.journaling import at_work, intend, journal_of, ledger_rows
-from tests.database.support import Connect, Hand, OpenStore, Work, failure
+from tests.database.support import LANES, Connect, Hand, OpenStore, Work, failure
 from tests.process.fleet import until_sql
 from worker.ledger import ClaimJournal
 from worker.store import Store, operators, upkeep
@@ -199,3 +199,51 @@ async def deliver(doubt: Doubt) -> bool:
         "generation_jobs",
         {"id": doubt.submission.id, "state": "finished", "result": {}, "cost_cents": Decimal(3)},
     )
+
+
+# --------------------------------------------------------------------------- against a claim
+
+WAITS = """
+SELECT EXISTS (SELECT FROM pg_stat_activity
+                WHERE datname = current_database() AND wait_event_type = 'Lock')
+"""
+
+
+@pytest.mark.parametrize("how", ["accepted", "resubmit", "fail"])
+async def test_a_claim_at_that_moment_leaves_the_ledger_as_it_was(
+    doubt: Doubt, photomemory: str, connect: Connect, how: str
+) -> None:
+    """The job runs from then on, and whoever runs it asks the provider."""
+    await operators.retry(doubt.store, "generation_jobs", doubt.work.key, "tests")
+    claimer = await connect(photomemory)
+    claim = claimer.transaction()
+    await claim.start()
+    claimed = "SELECT count(*) FROM rowmill.claim($1, 7, $2, 1, NULL, NULL, NULL, NULL)"
+    assert await claimer.fetchval(claimed, doubt.hand.id, list(LANES)) == 1
+    given = {"external_id": "task-7"} if how == "accepted" else {}
+    resolving = asyncio.create_task(doubt.resolve(how, **given))
+    while not await doubt.connection.fetchval(WAITS):
+        assert not resolving.done(), "it has to wait for the claim"
+    await claim.commit()
+    assert await resolving == "running"
+    (line,) = await ledger_rows(doubt.connection)
+    assert (line["state"], line["external_id"], line["ended_at"]) == ("unknown", None, None)
+    assert not await doubt.connection.fetchval(
+        "SELECT count(*) FROM rowmill.actions WHERE action = 'resolve'"
+    )
+
+
+async def test_a_producer_who_holds_the_row_is_waited_for(
+    doubt: Doubt, photomemory: str, connect: Connect
+) -> None:
+    """The row before its queue row, as everyone takes them: nobody can wait in a circle."""
+    producer = await connect(photomemory)
+    change = producer.transaction()
+    await change.start()
+    await producer.execute("SELECT FROM generation_jobs FOR UPDATE")
+    resolving = asyncio.create_task(doubt.resolve("resubmit"))
+    while not await doubt.connection.fetchval(WAITS):
+        assert not resolving.done(), "it has to wait for the row"
+    await producer.execute("UPDATE generation_jobs SET status = 'cancelled'")
+    await change.commit()
+    assert await resolving == "recorded"

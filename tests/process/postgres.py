@@ -20,7 +20,7 @@ import asyncpg
 import pytest
 
 from worker import embedded_places as place
-from worker.embedded import EmbeddedPostgres, embedded_postgres
+from worker.embedded import SUPERUSER, EmbeddedPostgres, embedded_postgres
 
 PGBOUNCER = shutil.which(
     "pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
@@ -37,6 +37,24 @@ def own_postgres(directory: Path) -> Iterator[EmbeddedPostgres]:
         settings={"fsync": "off"},
     ) as server:
         yield server
+
+
+@contextmanager
+def standby_of(primary: EmbeddedPostgres, directory: Path) -> Iterator[EmbeddedPostgres]:
+    """A server that follows it by streaming, with a slot of its own (`standby`)."""
+    standby = EmbeddedPostgres(
+        directory / "standby", binaries=primary._binaries, settings={"fsync": "off"}
+    )
+    source = ["-h", str(primary._sockets), "-p", str(primary._port), "-U", SUPERUSER]
+    slot = ["--create-slot", "--slot=standby", "--checkpoint=fast", "--write-recovery-conf"]
+    made = standby._run(["pg_basebackup", "-D", str(standby._data), *source, *slot])
+    assert made.returncode == 0, made.stderr
+    standby.start()
+    try:
+        yield standby
+    finally:
+        standby.stop("immediate")
+        standby.delete()
 
 
 @contextmanager

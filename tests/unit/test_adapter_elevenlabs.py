@@ -193,8 +193,7 @@ def test_there_is_nothing_to_poll_or_ask() -> None:
     assert ADAPTER.poll({}, ACCOUNT) is None
     assert ADAPTER.cancel({}, ACCOUNT) is None
     assert ADAPTER.find(ACCOUNT) is None
-    page = ADAPTER.match(SPEECH, "m", datetime.now(UTC), answer(200, b"{}"), ACCOUNT)
-    assert page.matches == ()
+    assert ADAPTER.listed(datetime.now(UTC), answer(200, b"{}"), ACCOUNT).tasks == ()
 
 
 # --------------------------------------------------------------------------- errors

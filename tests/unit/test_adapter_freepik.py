@@ -163,7 +163,7 @@ def test_a_task_need_not_be_where_it_was_ordered(ordered: str, look: str) -> Non
 def test_nothing_can_be_cancelled_or_found() -> None:
     assert FREEPIK.cancel({"id": ID, "path": "mystic"}, ACCOUNT) is None
     assert FREEPIK.find(ACCOUNT) is None
-    assert FREEPIK.match(VIDEO, "mystic", NOW, response(200, {}), ACCOUNT).matches == ()
+    assert FREEPIK.listed(NOW, response(200, {}), ACCOUNT).tasks == ()
 
 
 # --------------------------------------------------------------------------- what it can't make

@@ -92,7 +92,7 @@ def test_polls_and_cancels() -> None:
 
 def test_the_account_has_no_list() -> None:
     assert RESPONSES.find(ACCOUNT) is None
-    assert RESPONSES.match(TEXT, TEXT.model, NOW, response(200, {}), ACCOUNT).matches == ()
+    assert RESPONSES.listed(NOW, response(200, {}), ACCOUNT).tasks == ()
 
 
 @pytest.mark.parametrize(

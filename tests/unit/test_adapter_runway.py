@@ -147,7 +147,7 @@ def test_polls_and_cancels() -> None:
     assert (cancel.method, cancel.url) == ("DELETE", f"https://api.test/v1/tasks/{ID}")
     assert cancel.headers["X-Runway-Version"] == "2024-11-06"
     assert RUNWAY.find(ACCOUNT) is None
-    assert RUNWAY.match(VIDEO, "gen4.5", NOW, response(200, {}), ACCOUNT).matches == ()
+    assert RUNWAY.listed(NOW, response(200, {}), ACCOUNT).tasks == ()
 
 
 # --------------------------------------------------------------------------- what it can't make

@@ -255,8 +255,7 @@ def test_estimate_is_the_price() -> None:
 def test_there_is_nothing_to_cancel_or_list() -> None:
     assert ADAPTER.cancel({"id": NAME}, ACCOUNT) is None
     assert ADAPTER.find(ACCOUNT) is None
-    page = ADAPTER.match(DRAW, "core", datetime.now(UTC), answer(200, {}), ACCOUNT)
-    assert page.matches == ()
+    assert ADAPTER.listed(datetime.now(UTC), answer(200, {}), ACCOUNT).tasks == ()
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from jobs.contract import (
     Usage,
 )
 from jobs.providers import results
-from jobs.providers.adapter import Account, Adapter, Op, RemoteOutput, State
+from jobs.providers.adapter import Account, Adapter, Op, Page, RemoteOutput, State
 from jobs.providers.errors import Garbled, ProviderError
 from jobs.providers.prices import Price, PriceTable, load_prices
 from jobs.providers.registry import ADAPTERS, ProviderSettings, build_providers
@@ -486,15 +486,23 @@ def test_unknown_prices_are_refused() -> None:
 # --------------------------------------------------------------------------- replicate's list
 
 
-def matched(*items: dict[str, Any], next_url: str | None = None, task: MediaTask = VIDEO) -> Any:
+SINCE = NOW - timedelta(seconds=5)
+
+
+def listed(*items: dict[str, Any], next_url: str | None = None) -> Page:
     body = response(200, {"results": list(items), "next": next_url})
-    model = task.model or ""
-    return REPLICATE.match(task, model, NOW - timedelta(seconds=5), body, ACCOUNT)
+    return REPLICATE.listed(SINCE, body, ACCOUNT)
+
+
+def matched(page: Page, task: MediaTask = VIDEO) -> list[str]:
+    """Ids of those that our request may have made."""
+    sent = REPLICATE.submit(task, ACCOUNT).fingerprint(ACCOUNT)
+    return [item.external_id for item in page.tasks if item.answers(sent, ACCOUNT)]
 
 
 def test_identical_input_and_model_since_the_intent() -> None:
     old = "2026-11-20T11:59:54Z"
-    page = matched(
+    page = listed(
         prediction(id="other", input=prediction()["input"] | {"seed": 8}),
         prediction(id="more", input=prediction()["input"] | {"extra": 1}),
         prediction(id="model", model="someone/else"),
@@ -502,30 +510,49 @@ def test_identical_input_and_model_since_the_intent() -> None:
         prediction(id="forgotten", input={}, data_removed=True),
         prediction(id="old", created_at=old),
     )
-    assert [match.external_id for match in page.matches] == ["ours"]
-    assert page.matches[0].ref == {"id": "ours"}
-    assert page.doubtful == ("forgotten",)
+    assert matched(page) == ["ours"]
+    tasks = {item.external_id: item for item in page.tasks}
+    assert tasks["ours"].ref == {"id": "ours"}
+    assert [name for name, item in tasks.items() if not item.requests] == ["forgotten"]
+    assert [name for name, item in tasks.items() if not item.runs(VIDEO.model or "")] == ["model"]
+    assert "old" not in tasks
+
+
+def test_numbers_are_what_they_count() -> None:
+    """Many a server writes 2 where it was told 2.0."""
+    task = replace(VIDEO, options={"strength": 2.0, "more": [{"deep": 1.0}], "half": 0.5})
+    given = REPLICATE.submit(task, ACCOUNT).json["input"] | {"strength": 2, "more": [{"deep": 1}]}
+    assert matched(listed(prediction(input=given)), task) == [prediction()["id"]]
+    assert matched(listed(prediction(input=given | {"half": 0.6})), task) == []
+
+
+def test_what_cannot_be_read_hides_no_other() -> None:
+    page = listed(prediction(id="odd", output="data:;base64,%"), prediction(id="ours"))
+    assert [item.state.phase for item in page.tasks] == ["unknown", "queued"]
+    assert matched(page) == ["odd", "ours"]
 
 
 def test_by_version() -> None:
     task = replace(VIDEO, model="owner/name:abc")
-    page = matched(prediction(id="a", version="abc"), prediction(id="b"), task=task)
-    assert [match.external_id for match in page.matches] == ["a"]
+    page = listed(prediction(id="a", version="abc"), prediction(id="b"))
+    assert matched(page, task) == ["a"]
+    assert [item.external_id for item in page.tasks if item.runs(task.model or "")] == ["a"]
 
 
 def test_pages_until_the_intent_and_our_key_stays_at_home() -> None:
     url = "https://evil.test/v1/predictions?cursor=abc%3D"
-    page = matched(prediction(), next_url=url)
+    page = listed(prediction(), next_url=url)
+    assert page.next is not None
     assert page.next.url == "https://api.test/v1/predictions?cursor=abc%3D"
-    assert matched(prediction(), next_url=None).next is None
+    assert listed(prediction(), next_url=None).next is None
     older = prediction(created_at="2026-11-20T11:00:00Z")
-    assert matched(prediction(), older, next_url=url).next is None
+    assert listed(prediction(), older, next_url=url).next is None
 
 
 @pytest.mark.parametrize("body", [{}, {"results": [{}]}, {"results": 3}, [], {"results": [1]}])
 def test_garbled_list(body: Any) -> None:
     with pytest.raises(Garbled):
-        REPLICATE.match(VIDEO, "a/b", NOW, response(200, body), ACCOUNT)
+        REPLICATE.listed(NOW, response(200, body), ACCOUNT)
 
 
 # --------------------------------------------------------------------------- prices, registry

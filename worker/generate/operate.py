@@ -1,4 +1,4 @@
-"""rowmill.progress_, sweep_, retry_, cancel_ and fail_<source>(): what happens beside the hot path."""
+"""rowmill.progress_, sweep_, lock_, retry_, cancel_ and fail_<source>(): what happens beside the hot path."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ from worker.generate.words import (
 
 
 def operate_functions(target: Target) -> list[str]:
-    return [_progress(target), _sweep(target), _retry(target), _cancel(target), _fail(target)]
+    return [
+        _progress(target),
+        _sweep(target),
+        _lock(target),
+        _retry(target),
+        _cancel(target),
+        _fail(target),
+    ]
 
 
 def _progress(target: Target) -> str:
@@ -98,6 +105,24 @@ BEGIN
 END $rowmill$"""
 
 
+def _lock(target: Target) -> str:
+    """A job for an operator: its row, then its queue row, locked in everyone's order.
+
+    `state` is null where it isn't queued. Until the end of the transaction nobody claims it.
+    """
+    source = target.source
+    return f"""CREATE OR REPLACE FUNCTION rowmill.lock_{source.name}(
+    p_key text, OUT there boolean, OUT status text, OUT state rowmill.queue_state)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off AS $rowmill$
+BEGIN
+    SELECT {status_of(target, "t")} INTO status FROM {target.table} t
+     WHERE t.{ident(source.key)} = p_key::{target.key_type} FOR NO KEY UPDATE;
+    there := FOUND;
+    SELECT q.state INTO state FROM rowmill.queue q
+     WHERE q.source = {target.id} AND q.row_key = p_key FOR UPDATE;
+END $rowmill$"""
+
+
 def _retry(target: Target) -> str:
     source, status = target.source, target.source.status
     key, key_type = ident(source.key), target.key_type
@@ -114,14 +139,10 @@ DECLARE
     v_status text;
     v_state  rowmill.queue_state;
 BEGIN
-    SELECT {status_of(target, "t")} INTO v_status FROM {target.table} t
-     WHERE t.{key} = p_key::{key_type} FOR NO KEY UPDATE;
+    SELECT l.status, l.state INTO v_status, v_state FROM rowmill.lock_{source.name}(p_key) l WHERE l.there;
     IF NOT FOUND THEN
         RETURN 'missing';
-    END IF;
-    SELECT q.state INTO v_state FROM rowmill.queue q
-     WHERE q.source = {target.id} AND q.row_key = p_key FOR UPDATE;
-    IF v_state = 'claimed' THEN
+    ELSIF v_state = 'claimed' THEN
         RETURN 'running';
     ELSIF v_state IS NOT NULL THEN
         UPDATE rowmill.queue q SET state = 'ready', ready_at = least(q.ready_at, v_now), tries = 0,
@@ -168,9 +189,9 @@ DECLARE
     q         rowmill.queue;
     v_verdict text;
 BEGIN
-    PERFORM FROM {target.table} t WHERE t.{ident(source.key)} = p_key::{target.key_type} FOR NO KEY UPDATE;
+    PERFORM rowmill.lock_{source.name}(p_key);
     SELECT * INTO q FROM rowmill.queue o
-     WHERE o.source = {target.id} AND o.row_key = p_key AND o.state <> 'claimed' FOR UPDATE;
+     WHERE o.source = {target.id} AND o.row_key = p_key AND o.state <> 'claimed';
     IF NOT FOUND THEN
         RETURN 'running';
     END IF;

@@ -15,6 +15,7 @@ FUNCTIONS = (
     "settle",
     "progress",
     "sweep",
+    "lock",
     "retry",
     "cancel",
     "fail",

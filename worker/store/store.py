@@ -282,7 +282,11 @@ class Store:
     # ------------------------------------------------------------------ the ledger
 
     async def intend(self, intents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        rows = await self.fetch("SELECT * FROM rowmill.intend($1)", to_json(list(intents)))
+        # One statement: what it tells of lost commits is of the server that has the intents.
+        rows = await self.fetch(
+            "SELECT i.*, g.* FROM rowmill.intend($1) i CROSS JOIN rowmill.gap(false) g ORDER BY i.n",
+            to_json(list(intents)),
+        )
         return [
             {
                 **dict(r),
@@ -319,6 +323,10 @@ class Store:
             submission,
             to_json(dict(result)),
         )
+
+    async def mark_timeline(self) -> None:
+        """What is committed before this, whoever has this has too."""
+        await self.value("SELECT gap_since FROM rowmill.gap(true)")
 
     async def known(self, provider: str, account: str, external_ids: Sequence[str]) -> set[str]:
         rows = await self.fetch(

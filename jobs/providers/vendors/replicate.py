@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 from jobs.contract import Failure, FailureKind, Json, MediaTask, Task, Usage
 from jobs.providers.adapter import (
     Account,
-    Match,
+    Listed,
     Op,
     Page,
     Phase,
@@ -93,11 +93,7 @@ class Replicate:
         return price.run_second * seconds + made * state.usage.items
 
     def submit(self, task: Task, account: Account) -> Request:
-        kind, name = _target(self.model(task, account))
-        body: dict[str, Any] = {"input": _input(_media(task))}
-        if kind == "version":
-            return self._request("POST", "/predictions", account, {"version": name, **body})
-        return self._request("POST", f"/models/{quote(name)}/predictions", account, body)
+        return self._order(self.model(task, account), _input(_media(task)), account)
 
     def ref(self, external_id: str, _model: str) -> Ref | None:
         return {"id": external_id} if is_id(external_id) else None
@@ -111,23 +107,14 @@ class Replicate:
     def find(self, account: Account) -> Request | None:
         return self._request("GET", "/predictions", account)
 
-    def match(
-        self, task: Task, model: str, since: datetime, response: Response, account: Account
-    ) -> Page:
-        """Predictions with our input, made since then.
-
-        Identical inputs are interchangeable: whichever of them nobody owns will do. An hour after
-        its end Replicate forgets a prediction's input, so that one can't be told any more.
-        """
+    def listed(self, since: datetime, response: Response, account: Account) -> Page:
+        """An hour after its end Replicate forgets a prediction's input."""
         try:
             body = response.object()
             items = [item for item in body["results"] if _created(item) >= since]
             more = body.get("next") if len(items) == len(body["results"]) else None
-            same = [item for item in items if _is_of(item, model)]
-            wanted = _input(_media(task))
             return Page(
-                matches=tuple(_match(item) for item in same if item.get("input") == wanted),
-                doubtful=tuple(str(item["id"]) for item in same if item.get("data_removed")),
+                tasks=tuple(self._listed(item, account) for item in items),
                 next=self._next(more, account) if more else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -157,6 +144,27 @@ class Replicate:
     def _request(self, method: str, path: str, account: Account, body: Any = None) -> Request:
         headers = account.over({"Authorization": f"Bearer {account.api_key}"})
         return Request(method, account.base_url + path, headers, body)
+
+    def _order(self, model: str, given: Json, account: Account) -> Request:
+        kind, name = _target(model)
+        body: dict[str, Any] = {"input": given}
+        if kind == "version":
+            return self._request("POST", "/predictions", account, {"version": name, **body})
+        return self._request("POST", f"/models/{quote(name)}/predictions", account, body)
+
+    def _listed(self, item: Mapping[str, Any], account: Account) -> Listed:
+        models = tuple(str(item[kind]) for kind in ("model", "version") if item.get(kind))
+        given = None if item.get("data_removed") else item.get("input")
+        return Listed(
+            external_id=str(item["id"]),
+            ref={"id": str(item["id"])},
+            created=_created(item),
+            models=models,
+            requests=()
+            if given is None
+            else tuple(self._order(model, given, account) for model in models),
+            state=_readable(item),
+        )
 
     def _next(self, url: str, account: Account) -> Request:
         """Only the cursor is taken from the answer: our key goes nowhere else."""
@@ -268,10 +276,9 @@ def _created(item: Mapping[str, Any]) -> datetime:
     return datetime.fromisoformat(str(item["created_at"]))
 
 
-def _is_of(item: Mapping[str, Any], model: str) -> bool:
-    kind, name = _target(model)
-    return bool(item.get(kind) == name)
-
-
-def _match(item: Mapping[str, Any]) -> Match:
-    return Match(str(item["id"]), {"id": str(item["id"])})
+def _readable(item: Mapping[str, Any]) -> State:
+    """Any model of the account may be in the list; one we can't read hides no other."""
+    try:
+        return _state(item)
+    except (KeyError, TypeError, ValueError, AttributeError, Garbled):
+        return State("unknown")

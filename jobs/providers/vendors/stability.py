@@ -117,10 +117,8 @@ class Stability:
     def find(self, _account: Account) -> Request | None:
         return None
 
-    def match(
-        self, _task: Task, _model: str, _since: datetime, _response: Response, _account: Account
-    ) -> Page:
-        return Page(())
+    def listed(self, _since: datetime, _response: Response, _account: Account) -> Page:
+        return Page()
 
     def parse(self, _op: Op, response: Response) -> State:
         """The picture as bytes or as JSON, whichever `Accept` was sent; or where it will be."""

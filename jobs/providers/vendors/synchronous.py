@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from jobs.contract import Task
 from jobs.providers.adapter import Account, Page, Ref, Request, Response
 
 
@@ -28,7 +27,5 @@ class Synchronous:
     def find(self, _account: Account) -> Request | None:
         return None
 
-    def match(
-        self, _task: Task, _model: str, _since: datetime, _response: Response, _account: Account
-    ) -> Page:
-        return Page(())
+    def listed(self, _since: datetime, _response: Response, _account: Account) -> Page:
+        return Page()

@@ -1,0 +1,195 @@
+"""`rowmill doctor` finds what it says it finds. A real standby is in tests/process."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from jobs.providers.registry import ProviderSettings
+from tests.conftest import NewDatabase
+from tests.database.journaling import at_work, intend, journal_of
+from tests.database.support import (
+    Connect,
+    Hand,
+    OpenStore,
+    Producer,
+    add_videos,
+    failure,
+    fell_silent,
+)
+from worker.doctor import CHECKS, KINDS, RESULT, SEVERITIES, examine
+from worker.settings import Settings
+from worker.store import Store, operators
+
+Row = dict[str, Any]
+AS_IT_IS = {"durability.fsync", "durability.pages", "durability.failover", "durability.managed"}
+"""Findings about the server that the tests run on, whatever it is."""
+
+
+def settings(**providers: str) -> Settings:
+    keyed = {name: ProviderSettings.model_validate({"api_key": k}) for name, k in providers.items()}
+    return Settings.model_construct(providers=keyed)
+
+
+async def found(store: Store, **providers: str) -> dict[str, Row]:
+    report = await examine(store, settings(**providers))
+    ranks = [SEVERITIES.index(finding["severity"]) for finding in report["findings"]]
+    assert ranks == sorted(ranks, reverse=True), "the worst first"
+    assert report["worst"] == (report["findings"][0]["severity"] if ranks else None)
+    assert report["worst"] in RESULT
+    for finding in report["findings"]:
+        assert list(finding) == ["id", "severity", "subject", "evidence", "fix", "repairable"]
+    return {f["id"]: f for f in report["findings"] if f["id"] not in AS_IT_IS}
+
+
+async def test_all_is_well(photomemory: str, open_store: OpenStore) -> None:
+    assert await found(await open_store(photomemory)) == {}
+    assert len(set(CHECKS)) == len(CHECKS)
+
+
+@pytest.mark.parametrize("where", ["DATABASE", "ROLE"])
+async def test_commits_that_wait_for_nothing(
+    photomemory: str, connect: Connect, open_store: OpenStore, producer: Producer, where: str
+) -> None:
+    connection = await connect(photomemory)
+    name = await connection.fetchval("SELECT current_database()")
+    subject = name if where == "DATABASE" else f"{producer.name} IN DATABASE {name}"
+    await connection.execute(f"ALTER {where} {subject} SET synchronous_commit = off")
+    rights = f"GRANT ALL ON SCHEMA rowmill TO {producer.name};"
+    await connection.execute(
+        rights + f"GRANT ALL ON ALL TABLES IN SCHEMA rowmill TO {producer.name}"
+    )
+    as_them = f"//{producer.name}:{producer.password}@"
+    theirs = re.sub("//([^@/]*@)?", as_them, photomemory, count=1)
+    finding = (await found(await open_store(theirs)))["durability.commit"]
+    assert (finding["severity"], finding["repairable"]) == ("error", False)
+    by = {"DATABASE": "database", "ROLE": "database user"}[where]
+    assert f"synchronous_commit is off (set by: {by})" in finding["evidence"]
+    if where == "ROLE":
+        assert await found(await open_store(photomemory)) == {}, "it holds for that role alone"
+
+
+@pytest.mark.parametrize("word", ["fsync", "full_page_writes"])
+async def test_what_the_server_says_of_its_disk(
+    photomemory: str, open_store: OpenStore, word: str
+) -> None:
+    """The embedded server of the tests runs without fsync; another's settings are its own."""
+    store = await open_store(photomemory)
+    off = await store.value("SELECT current_setting($1) = 'off'", word)
+    name = {"fsync": "durability.fsync", "full_page_writes": "durability.pages"}[word]
+    report = await examine(store, settings())
+    assert (name in {finding["id"] for finding in report["findings"]}) is off
+
+
+async def test_migrations_that_are_behind(new_database: NewDatabase, open_store: OpenStore) -> None:
+    finding = (await found(await open_store(await new_database())))["schema.behind"]
+    assert (finding["severity"], finding["repairable"]) == ("error", True)
+    assert (finding["fix"], "0001_tables" in finding["evidence"]) == ("rowmill migrate", True)
+
+
+async def test_an_older_schema_is_told_and_not_tripped_over(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection = await connect(photomemory)
+    await connection.execute("DROP TABLE rowmill.budgets; DROP VIEW rowmill.waiting CASCADE")
+    await connection.execute("DELETE FROM rowmill.migrations WHERE version > 3")
+    assert set(await found(await open_store(photomemory))) == {"schema.behind"}
+
+
+async def test_missing_triggers_and_tables(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    await connection.execute("DROP TRIGGER rowmill_enqueue ON generation_jobs")
+    finding = (await found(store))["tables.triggers"]
+    assert (finding["severity"], finding["repairable"]) == ("error", True)
+    assert (finding["subject"], finding["fix"]) == (
+        "generation_jobs",
+        "rowmill attach photomemory",
+    )
+    await connection.execute("DROP TABLE generation_jobs CASCADE")
+    assert "rowmill detach" in (await found(store))["tables.gone"]["fix"]
+
+
+async def test_keys_that_waiting_jobs_need(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    await add_videos(connection, 3, service="runway")
+    findings = await found(store)
+    assert set(findings) == {"fleet.none", "providers.key"}
+    key = findings["providers.key"]
+    assert (key["severity"], key["subject"]) == ("error", "lane runway")
+    assert key["evidence"].startswith("3 waiting")
+    assert "ROWMILL_PROVIDERS__RUNWAY__API_KEY" in key["fix"]
+    assert set(await found(store, runway="k")) == {"fleet.none"}
+    assert set(await found(store, runway="")) == {"fleet.none", "providers.key"}
+    hand = await Hand.hire(store, ("replicate",))
+    assert set(await found(store)) == {"providers.key"}, "told once"
+    await Hand.hire(store, ("runway",))
+    assert await found(store) == {}, "it has the key"
+    await operators.pause(store, lane="runway", who="me")
+    await connection.execute(
+        "UPDATE rowmill.workers SET stopped_at = now() WHERE id <> $1", hand.id
+    )
+    assert await found(store) == {}, "that is meant"
+
+
+async def test_what_status_says_needs_a_person(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    hand, works = await at_work(connection, store, 2)
+    for work in works:
+        journal = journal_of(store, work, hand)
+        submission = await intend(journal)
+        await journal.unknown(submission.id, failure("cut off"))
+    await hand.hold(works[:1])
+    await hand.fail(works[1:])
+    await connection.execute(
+        "UPDATE rowmill.submissions SET intended_at = now() - interval '1 day'"
+    )
+    findings = await found(store)
+    assert set(findings) == {"jobs.held", "payments.unresolved"}
+    assert {finding["severity"] for finding in findings.values()} == {"warning"}
+    assert (
+        f"rowmill resolve generation_jobs/{works[1].key}" in findings["payments.unresolved"]["fix"]
+    )
+    await fell_silent(connection, hand)
+    await add_videos(connection)
+    assert "fleet.none" in await found(store, replicate="k")
+    assert len(KINDS) == 6
+
+
+async def test_a_failover_of_the_last_day(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    await store.mark_timeline()
+    assert await found(store) == {}
+    await connection.execute("UPDATE rowmill.timelines SET id = id + 1")
+    finding = (await found(store))["durability.lost"]
+    since = (await connection.fetchval("SELECT min(last_seen) FROM rowmill.timelines")).isoformat()
+    assert (finding["severity"], since in finding["fix"]) == ("warning", True)
+
+
+async def test_paid_but_not_delivered(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    hand, works = await at_work(connection, store, 3)
+    for work in works:
+        journal = journal_of(store, work, hand)
+        await journal.finished((await intend(journal)).id, result={}, cost_cents=Decimal("2.5"))
+    assert await found(store) == {}, "their jobs still run"
+    await hand.succeed(works[:1])
+    await hand.fail(works[1:2])
+    await connection.execute(
+        "UPDATE generation_jobs SET status = 'cancelled' WHERE id = $1", works[2].key
+    )
+    finding = (await found(store))["payments.undelivered"]
+    assert (finding["severity"], finding["subject"]) == ("warning", "source generation_jobs")
+    assert finding["evidence"].startswith("2 result(s) of the last 30 days, for 5.0 cents")
