@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-RULES = ("input", "start", "output", "finish", "usage", "follow")
+RULES = ("input", "start", "reserve", "release", "output", "finish", "usage", "follow")
 KIND_RULES = (".output", ".finish")
 """Rules that may exist for one kind alone: `<source>.<kind>.finish.sql`."""
 
@@ -305,6 +305,12 @@ def _rules(path: Path, model: PlatformMap) -> dict[str, str]:
             raise MapError(
                 f"{file.name}: not a rule of this map; rules are <source>.<rule>.sql with rule one "
                 f"of {', '.join(RULES)}, and limits.sql"
+            )
+    for source in model.sources:
+        if f"{source.name}.release" in found and f"{source.name}.reserve" not in found:
+            raise MapError(
+                f"{source.name}.release.sql: it gives back what {source.name}.reserve.sql reserves, "
+                "and there is no such file"
             )
     return found
 

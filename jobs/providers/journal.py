@@ -48,6 +48,10 @@ class NotNow(Exception):
         """Seconds until it may be otherwise."""
 
 
+class NotAllowed(Exception):
+    """The customer's plan, tokens or credits are used up: the job fails, and nothing was paid."""
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     id: int
@@ -86,7 +90,8 @@ class Journal(Protocol):
 
         One in state `failed` comes with its failure as `result`: it was billed, and is told again.
 
-        Raises `LostClaim` when the job's claim is gone, `NotNow` when nothing may be spent.
+        Raises `LostClaim` when the job's claim is gone, `NotNow` when nothing may be spent,
+        `NotAllowed` when its customer may not.
         """
         ...
 

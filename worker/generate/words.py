@@ -18,6 +18,9 @@ FUNCTIONS = (
     "retry",
     "cancel",
     "fail",
+    "reserve",
+    "release",
+    "reclaim",
 )
 """Prefixes of the functions a source has: rowmill.<prefix>_<source>."""
 
