@@ -309,8 +309,8 @@ def _rules(path: Path, model: PlatformMap) -> dict[str, str]:
     for source in model.sources:
         if f"{source.name}.release" in found and f"{source.name}.reserve" not in found:
             raise MapError(
-                f"{source.name}.release.sql: it gives back what {source.name}.reserve.sql reserves, "
-                "and there is no such file"
+                f"{source.name}.release.sql: it gives back what {source.name}.reserve.sql "
+                "reserves, and there is no such file"
             )
     return found
 

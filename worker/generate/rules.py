@@ -48,7 +48,7 @@ def _body(target: Target, sql: str | None, where: str) -> str:
 
 def with_relation(statement: str, relation: str) -> str:
     """`relation` is a common table expression; a statement that doesn't name it goes without."""
-    if not re.search(rf"\b{relation.split()[0]}\b", statement):
+    if not re.search(rf"\b{relation.split(maxsplit=1)[0]}\b", statement):
         return statement
     comments = _LEADING.match(statement)
     start = comments.end() if comments else 0
