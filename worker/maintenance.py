@@ -120,7 +120,8 @@ class Maintenance:
         for platform in self._platforms():
             for source in platform.map.sources:
                 if platform.rule(source.name, "reserve") is not None:
-                    await self._store.reclaim(source.name)
+                    while await self._store.reclaim(source.name):
+                        pass
 
     async def triggers(self) -> None:
         for missing in await upkeep.missing_triggers(self._store):

@@ -307,12 +307,19 @@ def _rules(path: Path, model: PlatformMap) -> dict[str, str]:
                 f"of {', '.join(RULES)}, and limits.sql"
             )
     for source in model.sources:
-        if f"{source.name}.release" in found and f"{source.name}.reserve" not in found:
-            raise MapError(
-                f"{source.name}.release.sql: it gives back what {source.name}.reserve.sql "
-                "reserves, and there is no such file"
-            )
+        _check_allowance(source, found)
     return found
+
+
+def _check_allowance(source: Source, rules: dict[str, str]) -> None:
+    name = source.name
+    if f"{name}.reserve" not in rules and f"{name}.release" in rules:
+        raise MapError(
+            f"{name}.release.sql: it gives back what {name}.reserve.sql reserves, "
+            "and there is no such file"
+        )
+    if f"{name}.reserve" in rules and source.tenant is None:
+        raise MapError(f"{name}.reserve.sql: the map doesn't say whose jobs these are (tenant)")
 
 
 def _explain(path: Path, data: dict[str, Any], error: ValidationError) -> str:

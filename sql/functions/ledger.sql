@@ -88,6 +88,20 @@ LANGUAGE sql AS $$
            SELECT sum(p.cents) FROM rowmill.priced(p_intents, p_ids) p WHERE b.lane IN ('*', p.lane)), 0)
 $$;
 
+-- What a customer is locked by: nobody else's row, so that none of the platform's own transactions
+-- can hold up a payment. A job without a customer is its own.
+CREATE OR REPLACE FUNCTION rowmill.customer(p_platform text, p_tenant text, p_key text) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT hashtextextended(p_platform || '/' || coalesce(p_tenant, p_key), 0)
+$$;
+
+-- In order, until the end of the transaction.
+CREATE OR REPLACE FUNCTION rowmill.lock_customers(p_customers bigint[]) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(o.c) FROM (SELECT DISTINCT c FROM unnest(p_customers) c ORDER BY c) o;
+END $$;
+
 -- Which of these claims' customers may not spend, by the platform's own rule: `refused` is why, by
 -- queue id, `busy` are those to be asked again in a moment. A job is asked for before the first paid
 -- call of its run; what it holds from then on is good for its further calls and tries.
@@ -95,36 +109,36 @@ $$;
 -- One lock for each customer, in order: two calls of one customer never both see the last unit free.
 -- Budgets come before these locks, and the rows the rule locks come after.
 CREATE OR REPLACE FUNCTION rowmill.allow(p_mine bigint[], OUT refused jsonb, OUT busy bigint[])
-LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
-    SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 DECLARE
-    v_held bigint[];
-    v_ask  bigint[];
-    s      record;
-    a      record;
+    v_sources   smallint[] := ARRAY(SELECT o.id FROM rowmill.sources o WHERE o.reserves);
+    v_held      bigint[];
+    v_ask       bigint[];
+    v_asked     smallint[];
+    v_customers bigint[];
+    s           record;
+    a           record;
 BEGIN
     refused := '{}';
     busy := '{}';
+    -- Queue rows are found by id alone: IS TRUE keeps their source from being the way to them.
     -- Locked: what is just being given back (its job was cancelled, and came again) is not held.
     v_held := ARRAY(
-        SELECT q.id FROM rowmill.queue q
-          JOIN rowmill.allowances h ON h.source = q.source AND h.row_key = q.row_key AND h.run = q.run
-         WHERE q.id = ANY (p_mine) FOR KEY SHARE OF h);
-    v_ask := ARRAY(
-        SELECT q.id FROM rowmill.queue q
-         WHERE q.id = ANY (p_mine) AND q.id <> ALL (v_held)
-           AND q.source = ANY (ARRAY(SELECT o.id FROM rowmill.sources o WHERE o.reserves)));
-    IF cardinality(v_ask) = 0 THEN
+        SELECT q.id FROM rowmill.queue q CROSS JOIN LATERAL (
+               SELECT FROM rowmill.allowances h
+                WHERE h.source = q.source AND h.row_key = q.row_key AND h.run = q.run
+                  FOR KEY SHARE) h
+         WHERE q.id = ANY (p_mine) AND (q.source = ANY (v_sources)) IS TRUE);
+    SELECT array_agg(q.id), array_agg(q.source), array_agg(rowmill.customer(
+               (SELECT o.platform FROM rowmill.sources o WHERE o.id = q.source), q.tenant, q.row_key))
+      INTO v_ask, v_asked, v_customers
+      FROM rowmill.queue q
+     WHERE q.id = ANY (p_mine) AND (q.source = ANY (v_sources)) IS TRUE AND q.id <> ALL (v_held);
+    IF v_ask IS NULL THEN
         RETURN;
     END IF;
-    PERFORM pg_advisory_xact_lock(c.customer) FROM (
-        SELECT DISTINCT hashtextextended(o.platform || '/' || coalesce(q.tenant, q.row_key), 0) AS customer
-          FROM rowmill.queue q JOIN rowmill.sources o ON o.id = q.source
-         WHERE q.id = ANY (v_ask) ORDER BY 1) c;
-    FOR s IN
-        SELECT o.name FROM rowmill.queue q JOIN rowmill.sources o ON o.id = q.source
-         WHERE q.id = ANY (v_ask) GROUP BY o.name ORDER BY o.name
-    LOOP
+    PERFORM rowmill.lock_customers(v_customers);
+    FOR s IN SELECT o.name FROM rowmill.sources o WHERE o.id = ANY (v_asked) ORDER BY o.name LOOP
         FOR a IN EXECUTE format('SELECT * FROM rowmill.reserve_%s($1)', s.name) USING v_ask LOOP
             IF a.verdict = 'busy' THEN
                 busy := busy || a.queue_id;

@@ -239,9 +239,11 @@ async def test_a_job_cancelled_and_queued_again_pays_for_its_place_again(
     assert await used(connection, owner) == [1]
 
 
-async def test_what_is_just_being_given_back_is_not_held(
-    shop: str, connect: Connect, open_store: OpenStore
+@pytest.mark.parametrize("who", ["itself", "another"])
+async def test_what_is_just_being_given_back_is_waited_for(
+    who: str, shop: str, connect: Connect, open_store: OpenStore
 ) -> None:
+    """Its own job, queued again, holds it no more; and another one has the room."""
     connection, sweeper = await connect(shop), await connect(shop)
     store = await open_store(shop)
     owner = await customer(connection, 1)
@@ -251,14 +253,17 @@ async def test_what_is_just_being_given_back_is_not_held(
     transaction = sweeper.transaction()
     await transaction.start()
     assert await sweeper.fetchval("SELECT rowmill.reclaim_renders()") == 1
-    await set_state(connection, works[0].key, "new")
+    if who == "itself":
+        await set_state(connection, works[0].key, "new")
+    else:
+        await add(connection, "credits.renders", user_id=owner)
     (work,) = await hand.take()
     asking = asyncio.create_task(intend(journal_of(store, work, hand)))
     waits = until(connection, "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
     await asyncio.wait({asking, asyncio.create_task(waits)}, return_when=asyncio.FIRST_COMPLETED)
     assert not asking.done()
     await transaction.commit()
-    assert not (await asking).fresh
+    assert (await asking).fresh == (who == "another")
     assert await held(connection) == [(work.key, 1, 1)]
     assert await used(connection, owner) == [1]
 
@@ -441,4 +446,12 @@ def test_a_release_rule_needs_a_reserve_rule(tmp_path: Path) -> None:
     (tmp_path / "map.toml").write_text((CREDITS / "map.toml").read_text())
     (tmp_path / "renders.release.sql").write_text("SELECT 1;")
     with pytest.raises(maps.MapError, match=r"renders\.release\.sql: it gives back what"):
+        maps.load(str(tmp_path / "map.toml"))
+
+
+def test_a_reserve_rule_needs_to_know_whose_jobs_they_are(tmp_path: Path) -> None:
+    text = (CREDITS / "map.toml").read_text().replace('tenant = { column = "user_id" }\n', "")
+    (tmp_path / "map.toml").write_text(text)
+    (tmp_path / "renders.reserve.sql").write_text("SELECT 1;")
+    with pytest.raises(maps.MapError, match="doesn't say whose jobs these are"):
         maps.load(str(tmp_path / "map.toml"))

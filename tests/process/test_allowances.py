@@ -39,7 +39,9 @@ async def test_what_a_plan_does_not_allow_is_not_paid(
     assert sorted(job["status"] for job in jobs.values()) == ["completed"] * 3 + ["failed"] * 5
     for key, job in jobs.items():
         if job["status"] == "failed":
-            assert job["error_message"].startswith("the plan's limit is reached: Pro Plan, 3 videos")
+            assert job["error_message"].startswith(
+                "the plan's limit is reached: Pro Plan, 3 videos"
+            )
             assert job["retry_count"] == 0
             assert await submissions(db, key) == []
             (told,) = await failures(db, key)

@@ -24,6 +24,9 @@ from worker.generate.words import (
     status_of,
 )
 
+RECLAIMED = 200
+"""By one call for all customers; each of them is a lock."""
+
 
 def allowance_functions(target: Target) -> list[str]:
     if target.rule("reserve") is None:
@@ -71,11 +74,20 @@ def _reclaim(target: Target) -> str:
     return f"""CREATE OR REPLACE FUNCTION rowmill.reclaim_{source.name}(p_tenants text[] DEFAULT NULL)
 RETURNS integer LANGUAGE plpgsql {HEADER} {LOCK_TIMEOUT} AS $rowmill$
 DECLARE
-    v_held rowmill.allowances[];
+    v_keys      text[];
+    v_customers bigint[];
+    v_held      rowmill.allowances[];
 BEGIN
     IF p_tenants IS NULL THEN
+        SELECT array_agg(o.row_key), array_agg(o.customer) INTO v_keys, v_customers FROM (
+            SELECT h.row_key, rowmill.customer({literal(target.platform.map.platform)}, h.tenant, h.row_key) AS customer
+              FROM rowmill.allowances h
+             WHERE h.source = {target.id} AND {unqueued} LIMIT {RECLAIMED}) o;
+        -- Whoever asks for one of these customers sees all of it given back, or nothing yet.
+        PERFORM rowmill.lock_customers(v_customers);
         v_held := ARRAY(SELECT h FROM rowmill.allowances h
-                         WHERE h.source = {target.id} AND {unqueued} FOR UPDATE SKIP LOCKED);
+                         WHERE h.source = {target.id} AND h.row_key = ANY (v_keys)
+                           AND {unqueued} FOR UPDATE SKIP LOCKED);
     ELSE
         v_held := ARRAY(SELECT h FROM rowmill.allowances h
                          WHERE h.source = {target.id} AND h.tenant = ANY (p_tenants) AND h.amount > 0
@@ -128,7 +140,7 @@ BEGIN
            array_agg(q.tenant ORDER BY q.rank DESC, q.ready_at, q.id)
       INTO v_ids, rowmill_keys, v_runs, v_tenants
       FROM rowmill.queue q
-     WHERE q.id = ANY (p_ids) AND q.source = {target.id}
+     WHERE q.id = ANY (p_ids) AND (q.source = {target.id}) IS TRUE
        AND (SELECT h.run FROM rowmill.allowances h
              WHERE h.source = {target.id} AND h.row_key = q.row_key AND h.run = q.run LIMIT 1) IS NULL;
     IF v_ids IS NULL THEN
