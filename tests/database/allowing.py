@@ -12,6 +12,7 @@ from jobs.contract import Succeeded
 from jobs.providers.journal import NotAllowed, Submission
 from tests.database.journaling import intend
 from tests.database.platform_samples import run
+from tests.database.settling import until
 from tests.database.support import Hand, Work, add, add_videos
 from worker import maps
 from worker.ledger import ClaimJournal, Lease, Ledger
@@ -104,3 +105,11 @@ async def renders(
 
 async def set_state(connection: Any, key: str, state: str) -> None:
     await connection.execute("UPDATE credits.renders SET state = $2 WHERE id = $1", key, state)
+
+
+async def waits_for_a_lock(connection: Any, asking: asyncio.Task[Any]) -> None:
+    """And doesn't answer before."""
+    waits = until(connection, "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+    watching = asyncio.create_task(waits)
+    await asyncio.wait({asking, watching}, return_when=asyncio.FIRST_COMPLETED)
+    assert not asking.done(), asking

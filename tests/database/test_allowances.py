@@ -23,10 +23,10 @@ from tests.database.allowing import (
     renders,
     set_state,
     used,
+    waits_for_a_lock,
 )
 from tests.database.journaling import intend, journal_of
 from tests.database.platform_samples import CloneDatabase
-from tests.database.settling import until
 from tests.database.support import (
     Connect,
     Hand,
@@ -35,6 +35,7 @@ from tests.database.support import (
     failure,
     fell_silent,
     has_lived,
+    new_keys,
     set_status,
 )
 from worker import maps
@@ -239,11 +240,9 @@ async def test_a_job_cancelled_and_queued_again_pays_for_its_place_again(
     assert await used(connection, owner) == [1]
 
 
-@pytest.mark.parametrize("who", ["itself", "another"])
-async def test_what_is_just_being_given_back_is_waited_for(
-    who: str, shop: str, connect: Connect, open_store: OpenStore
+async def test_what_is_just_being_given_back_is_not_held(
+    shop: str, connect: Connect, open_store: OpenStore
 ) -> None:
-    """Its own job, queued again, holds it no more; and another one has the room."""
     connection, sweeper = await connect(shop), await connect(shop)
     store = await open_store(shop)
     owner = await customer(connection, 1)
@@ -253,19 +252,32 @@ async def test_what_is_just_being_given_back_is_waited_for(
     transaction = sweeper.transaction()
     await transaction.start()
     assert await sweeper.fetchval("SELECT rowmill.reclaim_renders()") == 1
-    if who == "itself":
-        await set_state(connection, works[0].key, "new")
-    else:
-        await add(connection, "credits.renders", user_id=owner)
+    await set_state(connection, works[0].key, "new")
     (work,) = await hand.take()
     asking = asyncio.create_task(intend(journal_of(store, work, hand)))
-    waits = until(connection, "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
-    await asyncio.wait({asking, asyncio.create_task(waits)}, return_when=asyncio.FIRST_COMPLETED)
-    assert not asking.done()
+    await waits_for_a_lock(connection, asking)
     await transaction.commit()
-    assert (await asking).fresh == (who == "another")
+    assert not (await asking).fresh
     assert await held(connection) == [(work.key, 1, 1)]
     assert await used(connection, owner) == [1]
+
+
+async def test_a_row_whose_key_is_changed_keeps_what_it_holds(
+    shop: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(shop), await open_store(shop)
+    owner = await customer(connection, 2)
+    hand, (work,) = await renders(connection, store, owner)
+    assert passed(await asked(store, hand, [work])) == [True]
+    (key,) = new_keys(1)
+    await connection.execute("UPDATE credits.renders SET id = $2 WHERE id = $1", work.key, key)
+    assert await store.reclaim("renders") == 0
+    assert await held(connection) == [(key, 1, 1)]
+    (work,) = await hand.take()
+    assert passed(await asked(store, hand, [work])) == [True]
+    assert await used(connection, owner) == [1]
+    assert await hand.fail([work]) == {key: "settled"}
+    assert await used(connection, owner) == [0]
 
 
 async def test_what_was_paid_is_delivered_though_nothing_is_left(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
 
-from tests.database.allowing import answers, asked, held, of_free_user, passed
-from tests.database.journaling import ledger_rows
+from tests.database.allowing import answers, asked, held, of_free_user, passed, waits_for_a_lock
+from tests.database.journaling import intend, journal_of, ledger_rows
 from tests.database.platform_samples import subscribe, user
-from tests.database.support import Connect, Hand, OpenStore, add_texts, add_videos
+from tests.database.support import Connect, Hand, OpenStore, add_texts, add_videos, set_status
 
 
 async def test_what_is_being_made_counts_before_it_is_made(
@@ -68,6 +69,24 @@ async def test_the_plan_is_the_active_subscriptions_and_else_the_free_one(
     await connection.execute(plan, "free", None)
     await add_videos(connection, 3, of=2)
     assert passed(await asked(store, hand, await hand.take(3))) == [True] * 3
+
+
+async def test_room_that_is_just_being_given_back_is_waited_for(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    """Or a customer who cancels one video would see the next one fail."""
+    connection, sweeper = await connect(photomemory), await connect(photomemory)
+    store = await open_store(photomemory)
+    hand, works = await of_free_user(connection, store, 6)
+    assert passed(await asked(store, hand, works[:5])) == [True] * 5
+    await set_status(connection, works[0].key, "cancelled")
+    transaction = sweeper.transaction()
+    await transaction.start()
+    assert await sweeper.fetchval("SELECT rowmill.reclaim_generation_jobs()") == 1
+    asking = asyncio.create_task(intend(journal_of(store, works[5], hand)))
+    await waits_for_a_lock(connection, asking)
+    await transaction.commit()
+    assert (await asking).fresh
 
 
 async def test_only_videos_are_limited(
