@@ -58,7 +58,7 @@ async def database(admin: str) -> AsyncIterator[str]:
 
 
 def _people() -> str:
-    """Users of the free and the pro plan, each with photos and a project made of them."""
+    """Users of two plans whose limits are counted, but far; each with photos and a project."""
     return f"""
     INSERT INTO auth.users (id, email)
     SELECT md5('user' || n)::uuid, 'user' || n || '@example.com' FROM generate_series(1, {USERS}) n;
@@ -80,6 +80,7 @@ def _people() -> str:
     INSERT INTO public.project_media (project_id, media_file_id, display_order)
     SELECT md5('project' || n)::uuid, md5('photo' || n || '/' || p)::uuid, p
       FROM generate_series(1, {USERS}) n, generate_series(1, 5) p;
+    UPDATE public.subscription_plans SET max_videos_per_month = 1000000;
     UPDATE public.system_settings SET value = '10000' WHERE key = 'generation_queue_max_concurrent';
     ANALYZE;
     """

@@ -46,6 +46,7 @@ class FailureKind(StrEnum):
     AUTH = "auth"  # our key is refused
     INVALID = "invalid"  # the request can never work
     POLICY = "policy"  # refused for its content
+    ALLOWANCE = "allowance"  # the customer's own plan or credits are used up
     GONE = "gone"  # a task or file the provider no longer has
     CANCELLED = "cancelled"  # the provider's task was cancelled, not by us
     UNKNOWN = "unknown"  # none of these

@@ -79,6 +79,54 @@ CREATE TYPE rowmill.submission_state AS ENUM (
 );
 
 --
+-- Name: allow(bigint[]); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.allow(p_mine bigint[], OUT refused jsonb, OUT busy bigint[]) RETURNS record
+    LANGUAGE plpgsql
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $_$
+DECLARE
+    v_sources   smallint[] := ARRAY(SELECT o.id FROM rowmill.sources o WHERE o.reserves);
+    v_held      bigint[];
+    v_ask       bigint[];
+    v_asked     smallint[];
+    v_customers bigint[];
+    s           record;
+    a           record;
+BEGIN
+    refused := '{}';
+    busy := '{}';
+    -- Queue rows are found by id alone: IS TRUE keeps their source from being the way to them.
+    -- Locked: what is just being given back (its job was cancelled, and came again) is not held.
+    v_held := ARRAY(
+        SELECT q.id FROM rowmill.queue q CROSS JOIN LATERAL (
+               SELECT FROM rowmill.allowances h
+                WHERE h.source = q.source AND h.row_key = q.row_key AND h.run = q.run
+                  FOR KEY SHARE) h
+         WHERE q.id = ANY (p_mine) AND (q.source = ANY (v_sources)) IS TRUE);
+    SELECT array_agg(q.id), array_agg(q.source), array_agg(rowmill.customer(
+               (SELECT o.platform FROM rowmill.sources o WHERE o.id = q.source), q.tenant, q.row_key))
+      INTO v_ask, v_asked, v_customers
+      FROM rowmill.queue q
+     WHERE q.id = ANY (p_mine) AND (q.source = ANY (v_sources)) IS TRUE AND q.id <> ALL (v_held);
+    IF v_ask IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM rowmill.lock_customers(v_customers);
+    FOR s IN SELECT o.name FROM rowmill.sources o WHERE o.id = ANY (v_asked) ORDER BY o.name LOOP
+        FOR a IN EXECUTE format('SELECT * FROM rowmill.reserve_%s($1)', s.name) USING v_ask LOOP
+            IF a.verdict = 'busy' THEN
+                busy := busy || a.queue_id;
+            ELSE
+                refused := refused || jsonb_build_object(a.queue_id, a.message);
+            END IF;
+        END LOOP;
+    END LOOP;
+END $_$;
+
+--
 -- Name: claim(bigint, bigint, text[], integer, text[], smallint[], smallint[], timestamp with time zone[]); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 
@@ -199,6 +247,16 @@ BEGIN
 END $$;
 
 --
+-- Name: customer(text, text, text); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.customer(p_platform text, p_tenant text, p_key text) RETURNS bigint
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    SELECT hashtextextended(p_platform || '/' || coalesce(p_tenant, p_key), 0)
+$$;
+
+--
 -- Name: gap(boolean); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 
@@ -308,7 +366,7 @@ END $$;
 -- Name: intend(jsonb); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 
-CREATE FUNCTION rowmill.intend(p_intents jsonb) RETURNS TABLE(n integer, verdict text, id bigint, state rowmill.submission_state, provider text, account text, model text, estimate_cents numeric, cost_cents numeric, ref jsonb, result jsonb, external_id text, fingerprint text, age_seconds double precision, intended_at timestamp with time zone, wait_seconds double precision)
+CREATE FUNCTION rowmill.intend(p_intents jsonb) RETURNS TABLE(n integer, verdict text, id bigint, state rowmill.submission_state, provider text, account text, model text, estimate_cents numeric, cost_cents numeric, ref jsonb, result jsonb, external_id text, fingerprint text, age_seconds double precision, intended_at timestamp with time zone, wait_seconds double precision, message text)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET jit TO 'off'
@@ -322,6 +380,8 @@ DECLARE
     v_paused boolean := EXISTS (SELECT FROM rowmill.lanes l
                                  WHERE l.lane = '*' AND l.source = '*' AND l.paused_at IS NOT NULL);
     v_wait   double precision;
+    v_not    jsonb    := '{}';   -- whose customers may not, and why
+    v_busy   bigint[] := '{}';
 BEGIN
     -- The lock keeps a rescue or a reset from passing between this check and our commit.
     v_mine := ARRAY(
@@ -332,6 +392,15 @@ BEGIN
     v_may := CASE WHEN v_paused THEN '{}' ELSE v_mine END;
     IF NOT v_paused AND EXISTS (SELECT FROM rowmill.budgets) THEN
         SELECT r.allowed, r.wait_seconds INTO v_may, v_wait FROM rowmill.reserve(p_intents, v_mine) r;
+    END IF;
+    IF EXISTS (SELECT FROM rowmill.sources s WHERE s.reserves) THEN
+        SELECT a.refused, a.busy INTO v_not, v_busy FROM rowmill.allow(v_may) a;
+        IF v_not <> '{}' OR v_busy <> '{}' THEN
+            PERFORM rowmill.unreserve(p_intents, v_busy || ARRAY(
+                SELECT k::bigint FROM jsonb_object_keys(v_not) k));
+            v_may := ARRAY(SELECT m FROM unnest(v_may) m WHERE NOT v_not ? m::text AND m <> ALL (v_busy));
+            v_wait := least(v_wait, 1.0);   -- what was over by their share alone comes back at once
+        END IF;
     END IF;
     WITH want AS (
         SELECT i.* FROM jsonb_to_recordset(p_intents) AS i (
@@ -369,14 +438,17 @@ BEGIN
                     -- on its way, and has sent nothing yet.
                     WHEN u.state = 'intent' AND u.nonce = w.nonce
                          THEN CASE WHEN q.id = ANY (v_mine) THEN 'fresh' ELSE 'busy' END
+                    WHEN q.id = ANY (v_busy) THEN 'busy'
+                    -- Paid already: it is delivered, whatever the customer may by now.
                     WHEN u.id IS NOT NULL THEN 'exists'
                     WHEN q.id <> ALL (v_mine) THEN 'busy'
                     WHEN v_paused THEN 'paused'
+                    WHEN v_not ? q.id::text THEN 'refused'
                     ELSE 'over' END,
                u.id, u.state, u.provider, u.account, u.model, u.estimate_cents, u.cost_cents,
                u.ref, u.result, u.external_id, u.fingerprint,
                extract(epoch FROM clock_timestamp() - u.intended_at)::double precision, u.intended_at,
-               v_wait
+               v_wait, v_not ->> q.id::text
           FROM want w
           LEFT JOIN rowmill.queue q ON q.id = w.queue_id AND q.token = w.token
           LEFT JOIN rowmill.sources s ON s.id = q.source
@@ -421,6 +493,17 @@ BEGIN
 END $$;
 
 --
+-- Name: lock_customers(bigint[]); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.lock_customers(p_customers bigint[]) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(o.c) FROM (SELECT DISTINCT c FROM unnest(p_customers) c ORDER BY c) o;
+END $$;
+
+--
 -- Name: open_budgets(); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 
@@ -434,6 +517,30 @@ BEGIN
        SET window_start = rowmill.window_of(b.period), used_cents = rowmill.used_in(b.lane, rowmill.window_of(b.period))
      WHERE b.window_start <> rowmill.window_of(b.period);
 END $$;
+
+--
+-- Name: priced(jsonb, bigint[]); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.priced(p_intents jsonb, p_ids bigint[]) RETURNS TABLE(id bigint, lane text, cents numeric)
+    LANGUAGE sql STABLE
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+    SELECT q.id, q.lane, CASE WHEN NOT EXISTS (
+               SELECT FROM rowmill.submissions u
+                WHERE u.source = s.name AND u.row_key = q.row_key AND u.run = q.run
+                  AND u.step = i.value ->> 'step'
+                  AND (u.state NOT IN ('failed', 'cancelled', 'written_off')
+                       OR (u.state = 'failed' AND u.cost_cents > 0 AND u.delivered_at IS NULL)))
+           THEN (i.value ->> 'estimate_cents')::numeric END
+      FROM jsonb_array_elements(p_intents) WITH ORDINALITY i
+      JOIN rowmill.queue q ON q.id = (i.value ->> 'queue_id')::bigint
+                          AND q.token = (i.value ->> 'token')::bigint
+      JOIN rowmill.sources s ON s.id = q.source
+     WHERE q.id = ANY (p_ids)
+     ORDER BY i.ordinality
+$$;
 
 --
 -- Name: promote(integer); Type: FUNCTION; Schema: rowmill; Owner: -
@@ -555,27 +662,14 @@ DECLARE
 BEGIN
     PERFORM rowmill.open_budgets();
     allowed := '{}';
-    FOR c IN
-        SELECT q.id, q.lane, (i.value ->> 'estimate_cents')::numeric AS cents,
-               EXISTS (SELECT FROM rowmill.submissions u
-                        WHERE u.source = s.name AND u.row_key = q.row_key AND u.run = q.run
-                          AND u.step = i.value ->> 'step'
-                          AND (u.state NOT IN ('failed', 'cancelled', 'written_off')
-                               OR (u.state = 'failed' AND u.cost_cents > 0 AND u.delivered_at IS NULL))) AS there
-          FROM jsonb_array_elements(p_intents) WITH ORDINALITY i
-          JOIN rowmill.queue q ON q.id = (i.value ->> 'queue_id')::bigint
-                              AND q.token = (i.value ->> 'token')::bigint
-          JOIN rowmill.sources s ON s.id = q.source
-         WHERE q.id = ANY (p_mine)
-         ORDER BY i.ordinality
-    LOOP
+    FOR c IN SELECT * FROM rowmill.priced(p_intents, p_mine) LOOP
         SELECT max(extract(epoch FROM b.window_start + ('1 ' || b.period)::interval - clock_timestamp()))
           INTO v_wait FROM rowmill.budgets b
-         WHERE b.lane IN ('*', c.lane) AND b.used_cents + c.cents > b.limit_cents AND NOT c.there;
+         WHERE b.lane IN ('*', c.lane) AND b.used_cents + c.cents > b.limit_cents;
         IF v_wait IS NULL THEN
             allowed := allowed || c.id;
             UPDATE rowmill.budgets b SET used_cents = b.used_cents + c.cents
-             WHERE b.lane IN ('*', c.lane) AND NOT c.there;
+             WHERE b.lane IN ('*', c.lane) AND c.cents IS NOT NULL;
         END IF;
         wait_seconds := greatest(wait_seconds, v_wait);
     END LOOP;
@@ -779,6 +873,18 @@ CREATE FUNCTION rowmill.trip(p_lane text, p_why text, p_seconds double precision
 $$;
 
 --
+-- Name: unreserve(jsonb, bigint[]); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.unreserve(p_intents jsonb, p_ids bigint[]) RETURNS void
+    LANGUAGE sql
+    AS $$
+    UPDATE rowmill.budgets b
+       SET used_cents = b.used_cents - coalesce((
+           SELECT sum(p.cents) FROM rowmill.priced(p_intents, p_ids) p WHERE b.lane IN ('*', p.lane)), 0)
+$$;
+
+--
 -- Name: used_in(text, timestamp with time zone); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 
@@ -831,6 +937,21 @@ ALTER TABLE rowmill.actions ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
 );
 
 --
+-- Name: allowances; Type: TABLE; Schema: rowmill; Owner: -
+--
+
+CREATE TABLE rowmill.allowances (
+    source smallint NOT NULL,
+    row_key text NOT NULL COLLATE pg_catalog."C",
+    run integer NOT NULL,
+    tenant text,
+    amount numeric DEFAULT 0 NOT NULL,
+    taken jsonb,
+    CONSTRAINT allowances_amount_check CHECK ((amount >= (0)::numeric))
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='5000', autovacuum_vacuum_cost_delay='0', autovacuum_analyze_scale_factor='0.2');
+
+--
 -- Name: queue; Type: TABLE; Schema: rowmill; Owner: -
 --
 
@@ -866,7 +987,8 @@ CREATE TABLE rowmill.sources (
     relation text NOT NULL,
     definition jsonb NOT NULL,
     unserved jsonb DEFAULT '{}'::jsonb NOT NULL,
-    attached_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    attached_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    reserves boolean DEFAULT false NOT NULL
 );
 
 --
@@ -1288,6 +1410,13 @@ ALTER TABLE ONLY rowmill.actions
     ADD CONSTRAINT actions_pkey PRIMARY KEY (id);
 
 --
+-- Name: allowances allowances_pkey; Type: CONSTRAINT; Schema: rowmill; Owner: -
+--
+
+ALTER TABLE ONLY rowmill.allowances
+    ADD CONSTRAINT allowances_pkey PRIMARY KEY (source, row_key, run);
+
+--
 -- Name: budgets budgets_pkey; Type: CONSTRAINT; Schema: rowmill; Owner: -
 --
 
@@ -1383,6 +1512,12 @@ ALTER TABLE ONLY rowmill.workers
 --
 
 CREATE INDEX actions_subject ON rowmill.actions USING btree (subject);
+
+--
+-- Name: allowances_tenant; Type: INDEX; Schema: rowmill; Owner: -
+--
+
+CREATE INDEX allowances_tenant ON rowmill.allowances USING btree (source, tenant) WHERE (amount > (0)::numeric);
 
 --
 -- Name: failures_at; Type: INDEX; Schema: rowmill; Owner: -

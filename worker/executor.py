@@ -36,7 +36,7 @@ from jobs.contract import (
 )
 from jobs.network import HostPolicy, post
 from jobs.providers.errors import HeldForPerson, ProviderError
-from jobs.providers.journal import Journal, LostClaim, NotNow, Submission
+from jobs.providers.journal import Journal, LostClaim, NotAllowed, NotNow, Submission
 from jobs.registry import Kind, Registry, RetryPolicy
 from worker import transitions
 from worker.ledger import ClaimJournal
@@ -215,6 +215,8 @@ class Executor:
             return Held(str(error))
         except NotNow as error:
             return Yield(error.reason, error.after, counts=False)
+        except NotAllowed as error:
+            return Failed(Failure(FailureKind.ALLOWANCE, str(error), code="used_up"))
         except Unavailable as error:  # our own trouble: the job has no part in it
             return Yield(f"the database was away: {error}")
         except TimeoutError:

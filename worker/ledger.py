@@ -18,7 +18,7 @@ from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 from jobs.contract import Failure
-from jobs.providers.journal import Gap, LostClaim, NotNow, State, Submission
+from jobs.providers.journal import Gap, LostClaim, NotAllowed, NotNow, State, Submission
 from jobs.providers.results import failure_to_json
 from worker.store import LockTimeout, Refused, Store, Unavailable
 from worker.store.budgets import OVER_BUDGET
@@ -219,6 +219,8 @@ class ClaimJournal:
             raise NotNow("everything is paused", PAUSED_SECONDS)
         if row["verdict"] == "over":
             raise NotNow(OVER_BUDGET, row["wait_seconds"])
+        if row["verdict"] == "refused":
+            raise NotAllowed(row["message"] or "the customer's allowance is used up")
         submission = submission_of(row, fresh=row["verdict"] == "fresh")
         if submission.state is State.FAILED:
             self.wasted += submission.cost_cents or 0

@@ -7,6 +7,7 @@ sources      newly attached tables, kinds that became possible
 partitions   made ahead of time
 sweep        ready rows that missed their trigger
 timeline     that the server's timeline was seen: what a failover may have lost came after
+allowances   what cancelled and deleted jobs held of them is given back
 orphans      accepted paid tasks whose job is over: what they cost is learnt and recorded, and
              what succeeds after its job had failed is delivered all the same
 clean_up     old statistics and workers
@@ -101,6 +102,7 @@ class Maintenance:
             Chore("sources", 5.0, reload),
             Chore("partitions", 3600.0, self.make_partitions),
             Chore("sweep", sweep_seconds, self.sweep),
+            Chore("allowances", 5.0, self.allowances),
             Chore("triggers", 30.0, self.triggers),
             Chore("orphans", max(2.0, lease / 2), self.orphans),
             Chore("clean_up", 3600.0, self.clean_up),
@@ -154,6 +156,13 @@ class Maintenance:
                 found = await self._store.sweep(source.name)
                 if found:
                     log.warning("sweep.found", source=source.name, rows=found)
+
+    async def allowances(self) -> None:
+        for platform in self._platforms():
+            for source in platform.map.sources:
+                if platform.rule(source.name, "reserve") is not None:
+                    while await self._store.reclaim(source.name):
+                        pass
 
     async def triggers(self) -> None:
         for missing in await upkeep.missing_triggers(self._store):

@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-RULES = ("input", "start", "output", "finish", "usage", "follow")
+RULES = ("input", "start", "reserve", "release", "output", "finish", "usage", "follow")
 KIND_RULES = (".output", ".finish")
 """Rules that may exist for one kind alone: `<source>.<kind>.finish.sql`."""
 
@@ -306,7 +306,20 @@ def _rules(path: Path, model: PlatformMap) -> dict[str, str]:
                 f"{file.name}: not a rule of this map; rules are <source>.<rule>.sql with rule one "
                 f"of {', '.join(RULES)}, and limits.sql"
             )
+    for source in model.sources:
+        _check_allowance(source, found)
     return found
+
+
+def _check_allowance(source: Source, rules: dict[str, str]) -> None:
+    name = source.name
+    if f"{name}.reserve" not in rules and f"{name}.release" in rules:
+        raise MapError(
+            f"{name}.release.sql: it gives back what {name}.reserve.sql reserves, "
+            "and there is no such file"
+        )
+    if f"{name}.reserve" in rules and source.tenant is None:
+        raise MapError(f"{name}.reserve.sql: the map doesn't say whose jobs these are (tenant)")
 
 
 def _explain(path: Path, data: dict[str, Any], error: ValidationError) -> str:

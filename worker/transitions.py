@@ -51,7 +51,7 @@ YIELD_SECONDS = {
 WAVE = 30.0
 """Seconds over which jobs that wait for the same moment come back."""
 
-HOPELESS = {FailureKind.INVALID, FailureKind.POLICY}
+HOPELESS = {FailureKind.INVALID, FailureKind.POLICY, FailureKind.ALLOWANCE}
 
 MEDIA_NAMESPACE = uuid.UUID("5d1f9a52-6a6e-4d0e-9d2b-0f1f6f3f6f0e")
 """Output ids are derived from storage keys, so a repeat of the same work names the same file."""

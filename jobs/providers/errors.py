@@ -9,6 +9,7 @@ Exception
 ├── HeldForPerson        money may have been spent and no program can find out
 ├── Garbled              an answer of 2xx that is not what the protocol promises (internal)
 ├── LostClaim            (jobs.providers.journal) the job is no longer ours
+├── NotNow, NotAllowed   (the same) nothing may be spent now; not for this customer
 └── asyncio.CancelledError   the worker stops the job: a task already accepted stays accepted,
                          and the worker either resumes it later or calls `Runner.abandon`
 """

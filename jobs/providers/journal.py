@@ -48,6 +48,10 @@ class NotNow(Exception):
         """Seconds until it may be otherwise."""
 
 
+class NotAllowed(Exception):
+    """The customer's plan, tokens or credits are used up: the job fails, and nothing was paid."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
     """The ledger may have forgotten what it was told in this time: a failover lost commits."""
@@ -98,7 +102,8 @@ class Journal(Protocol):
 
         One in state `failed` comes with its failure as `result`: it was billed, and is told again.
 
-        Raises `LostClaim` when the job's claim is gone, `NotNow` when nothing may be spent.
+        Raises `LostClaim` when the job's claim is gone, `NotNow` when nothing may be spent,
+        `NotAllowed` when its customer may not.
         """
         ...
 

@@ -36,8 +36,28 @@ LANGUAGE sql STABLE AS $$
      WHERE u.intended_at >= p_since AND p_lane IN ('*', u.lane)
 $$;
 
--- Which of these claims may spend what they intend, with the estimates reserved; one that already
--- has its submission needs nothing. `wait_seconds` is how long the others' budgets stay used up.
+-- The lane and the estimate of these claims' intents; no estimate for one that already has its
+-- submission, and so needs nothing.
+CREATE OR REPLACE FUNCTION rowmill.priced(p_intents jsonb, p_ids bigint[])
+RETURNS TABLE (id bigint, lane text, cents numeric)
+LANGUAGE sql STABLE SET enable_seqscan = off SET jit = off AS $$
+    SELECT q.id, q.lane, CASE WHEN NOT EXISTS (
+               SELECT FROM rowmill.submissions u
+                WHERE u.source = s.name AND u.row_key = q.row_key AND u.run = q.run
+                  AND u.step = i.value ->> 'step'
+                  AND (u.state NOT IN ('failed', 'cancelled', 'written_off')
+                       OR (u.state = 'failed' AND u.cost_cents > 0 AND u.delivered_at IS NULL)))
+           THEN (i.value ->> 'estimate_cents')::numeric END
+      FROM jsonb_array_elements(p_intents) WITH ORDINALITY i
+      JOIN rowmill.queue q ON q.id = (i.value ->> 'queue_id')::bigint
+                          AND q.token = (i.value ->> 'token')::bigint
+      JOIN rowmill.sources s ON s.id = q.source
+     WHERE q.id = ANY (p_ids)
+     ORDER BY i.ordinality
+$$;
+
+-- Which of these claims may spend what they intend, with the estimates reserved.
+-- `wait_seconds` is how long the others' budgets stay used up.
 CREATE OR REPLACE FUNCTION rowmill.reserve(
     p_intents jsonb, p_mine bigint[], OUT allowed bigint[], OUT wait_seconds double precision)
 LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
@@ -47,41 +67,98 @@ DECLARE
 BEGIN
     PERFORM rowmill.open_budgets();
     allowed := '{}';
-    FOR c IN
-        SELECT q.id, q.lane, (i.value ->> 'estimate_cents')::numeric AS cents,
-               EXISTS (SELECT FROM rowmill.submissions u
-                        WHERE u.source = s.name AND u.row_key = q.row_key AND u.run = q.run
-                          AND u.step = i.value ->> 'step'
-                          AND (u.state NOT IN ('failed', 'cancelled', 'written_off')
-                               OR (u.state = 'failed' AND u.cost_cents > 0 AND u.delivered_at IS NULL))) AS there
-          FROM jsonb_array_elements(p_intents) WITH ORDINALITY i
-          JOIN rowmill.queue q ON q.id = (i.value ->> 'queue_id')::bigint
-                              AND q.token = (i.value ->> 'token')::bigint
-          JOIN rowmill.sources s ON s.id = q.source
-         WHERE q.id = ANY (p_mine)
-         ORDER BY i.ordinality
-    LOOP
+    FOR c IN SELECT * FROM rowmill.priced(p_intents, p_mine) LOOP
         SELECT max(extract(epoch FROM b.window_start + ('1 ' || b.period)::interval - clock_timestamp()))
           INTO v_wait FROM rowmill.budgets b
-         WHERE b.lane IN ('*', c.lane) AND b.used_cents + c.cents > b.limit_cents AND NOT c.there;
+         WHERE b.lane IN ('*', c.lane) AND b.used_cents + c.cents > b.limit_cents;
         IF v_wait IS NULL THEN
             allowed := allowed || c.id;
             UPDATE rowmill.budgets b SET used_cents = b.used_cents + c.cents
-             WHERE b.lane IN ('*', c.lane) AND NOT c.there;
+             WHERE b.lane IN ('*', c.lane) AND c.cents IS NOT NULL;
         END IF;
         wait_seconds := greatest(wait_seconds, v_wait);
+    END LOOP;
+END $$;
+
+-- What reserve() took for these, who may not spend after all.
+CREATE OR REPLACE FUNCTION rowmill.unreserve(p_intents jsonb, p_ids bigint[]) RETURNS void
+LANGUAGE sql AS $$
+    UPDATE rowmill.budgets b
+       SET used_cents = b.used_cents - coalesce((
+           SELECT sum(p.cents) FROM rowmill.priced(p_intents, p_ids) p WHERE b.lane IN ('*', p.lane)), 0)
+$$;
+
+-- What a customer is locked by: nobody else's row, so that none of the platform's own transactions
+-- can hold up a payment. A job without a customer is its own.
+CREATE OR REPLACE FUNCTION rowmill.customer(p_platform text, p_tenant text, p_key text) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT hashtextextended(p_platform || '/' || coalesce(p_tenant, p_key), 0)
+$$;
+
+-- In order, until the end of the transaction.
+CREATE OR REPLACE FUNCTION rowmill.lock_customers(p_customers bigint[]) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(o.c) FROM (SELECT DISTINCT c FROM unnest(p_customers) c ORDER BY c) o;
+END $$;
+
+-- Which of these claims' customers may not spend, by the platform's own rule: `refused` is why, by
+-- queue id, `busy` are those to be asked again in a moment. A job is asked for before the first paid
+-- call of its run; what it holds from then on is good for its further calls and tries.
+--
+-- One lock for each customer, in order: two calls of one customer never both see the last unit free.
+-- Budgets come before these locks, and the rows the rule locks come after.
+CREATE OR REPLACE FUNCTION rowmill.allow(p_mine bigint[], OUT refused jsonb, OUT busy bigint[])
+LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
+DECLARE
+    v_sources   smallint[] := ARRAY(SELECT o.id FROM rowmill.sources o WHERE o.reserves);
+    v_held      bigint[];
+    v_ask       bigint[];
+    v_asked     smallint[];
+    v_customers bigint[];
+    s           record;
+    a           record;
+BEGIN
+    refused := '{}';
+    busy := '{}';
+    -- Queue rows are found by id alone: IS TRUE keeps their source from being the way to them.
+    -- Locked: what is just being given back (its job was cancelled, and came again) is not held.
+    v_held := ARRAY(
+        SELECT q.id FROM rowmill.queue q CROSS JOIN LATERAL (
+               SELECT FROM rowmill.allowances h
+                WHERE h.source = q.source AND h.row_key = q.row_key AND h.run = q.run
+                  FOR KEY SHARE) h
+         WHERE q.id = ANY (p_mine) AND (q.source = ANY (v_sources)) IS TRUE);
+    SELECT array_agg(q.id), array_agg(q.source), array_agg(rowmill.customer(
+               (SELECT o.platform FROM rowmill.sources o WHERE o.id = q.source), q.tenant, q.row_key))
+      INTO v_ask, v_asked, v_customers
+      FROM rowmill.queue q
+     WHERE q.id = ANY (p_mine) AND (q.source = ANY (v_sources)) IS TRUE AND q.id <> ALL (v_held);
+    IF v_ask IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM rowmill.lock_customers(v_customers);
+    FOR s IN SELECT o.name FROM rowmill.sources o WHERE o.id = ANY (v_asked) ORDER BY o.name LOOP
+        FOR a IN EXECUTE format('SELECT * FROM rowmill.reserve_%s($1)', s.name) USING v_ask LOOP
+            IF a.verdict = 'busy' THEN
+                busy := busy || a.queue_id;
+            ELSE
+                refused := refused || jsonb_build_object(a.queue_id, a.message);
+            END IF;
+        END LOOP;
     END LOOP;
 END $$;
 
 -- Intents of several jobs at once: `fresh` for those that must now send their request, the step's
 -- live submission for those that already have one, `lost` without the claim, `busy` where another
 -- transaction holds the queue row for a moment, `paused` while everything is, `over` where a budget
--- doesn't allow it until `wait_seconds` are over.
+-- doesn't allow it until `wait_seconds` are over, `refused` with a message where the customer's plan
+-- or credits don't.
 CREATE OR REPLACE FUNCTION rowmill.intend(p_intents jsonb)
 RETURNS TABLE (n integer, verdict text, id bigint, state rowmill.submission_state, provider text,
                account text, model text, estimate_cents numeric, cost_cents numeric, ref jsonb,
                result jsonb, external_id text, fingerprint text, age_seconds double precision,
-               intended_at timestamptz, wait_seconds double precision)
+               intended_at timestamptz, wait_seconds double precision, message text)
 LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
     SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
@@ -91,6 +168,8 @@ DECLARE
     v_paused boolean := EXISTS (SELECT FROM rowmill.lanes l
                                  WHERE l.lane = '*' AND l.source = '*' AND l.paused_at IS NOT NULL);
     v_wait   double precision;
+    v_not    jsonb    := '{}';   -- whose customers may not, and why
+    v_busy   bigint[] := '{}';
 BEGIN
     -- The lock keeps a rescue or a reset from passing between this check and our commit.
     v_mine := ARRAY(
@@ -101,6 +180,15 @@ BEGIN
     v_may := CASE WHEN v_paused THEN '{}' ELSE v_mine END;
     IF NOT v_paused AND EXISTS (SELECT FROM rowmill.budgets) THEN
         SELECT r.allowed, r.wait_seconds INTO v_may, v_wait FROM rowmill.reserve(p_intents, v_mine) r;
+    END IF;
+    IF EXISTS (SELECT FROM rowmill.sources s WHERE s.reserves) THEN
+        SELECT a.refused, a.busy INTO v_not, v_busy FROM rowmill.allow(v_may) a;
+        IF v_not <> '{}' OR v_busy <> '{}' THEN
+            PERFORM rowmill.unreserve(p_intents, v_busy || ARRAY(
+                SELECT k::bigint FROM jsonb_object_keys(v_not) k));
+            v_may := ARRAY(SELECT m FROM unnest(v_may) m WHERE NOT v_not ? m::text AND m <> ALL (v_busy));
+            v_wait := least(v_wait, 1.0);   -- what was over by their share alone comes back at once
+        END IF;
     END IF;
     WITH want AS (
         SELECT i.* FROM jsonb_to_recordset(p_intents) AS i (
@@ -138,14 +226,17 @@ BEGIN
                     -- on its way, and has sent nothing yet.
                     WHEN u.state = 'intent' AND u.nonce = w.nonce
                          THEN CASE WHEN q.id = ANY (v_mine) THEN 'fresh' ELSE 'busy' END
+                    WHEN q.id = ANY (v_busy) THEN 'busy'
+                    -- Paid already: it is delivered, whatever the customer may by now.
                     WHEN u.id IS NOT NULL THEN 'exists'
                     WHEN q.id <> ALL (v_mine) THEN 'busy'
                     WHEN v_paused THEN 'paused'
+                    WHEN v_not ? q.id::text THEN 'refused'
                     ELSE 'over' END,
                u.id, u.state, u.provider, u.account, u.model, u.estimate_cents, u.cost_cents,
                u.ref, u.result, u.external_id, u.fingerprint,
                extract(epoch FROM clock_timestamp() - u.intended_at)::double precision, u.intended_at,
-               v_wait
+               v_wait, v_not ->> q.id::text
           FROM want w
           LEFT JOIN rowmill.queue q ON q.id = w.queue_id AND q.token = w.token
           LEFT JOIN rowmill.sources s ON s.id = q.source

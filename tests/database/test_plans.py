@@ -30,7 +30,7 @@ from tests.database.support import (
 from worker.store import Store
 
 JOBS = ("public.generation_jobs", "ai_processing.ai_generations", "system.background_jobs")
-WATCHED = ("rowmill.queue", "rowmill.submissions", *JOBS)
+WATCHED = ("rowmill.queue", "rowmill.submissions", "rowmill.allowances", *JOBS)
 BATCH = 12
 OURS = "rowmill."
 """How a producer's own statement reads its own table is its own business."""
@@ -106,7 +106,7 @@ async def quiet(dsn: str) -> None:
 
 
 async def load(dsn: str, rows: int) -> None:
-    """That many queue rows, half of them videos; as many submissions; and jobs long finished."""
+    """That many queue rows, half of them videos; as many calls and allowances; and jobs done."""
     async with connection_to(dsn) as connection:
         await connection.execute(_VIDEOS, rows // 2, user(8))
         await connection.execute(_TEXTS, rows // 4)
@@ -118,6 +118,10 @@ async def load(dsn: str, rows: int) -> None:
             " SELECT s.name, q.row_key, 1, 'earlier', q.lane, 1, 'replicate', 'main', 'm',"
             " 'accepted', q.row_key, 1 FROM rowmill.queue q"
             " JOIN rowmill.sources s ON s.id = q.source"
+        )
+        await connection.execute(
+            "INSERT INTO rowmill.allowances (source, row_key, run, tenant, amount)"
+            " SELECT source, row_key, run + 1, 'customer ' || id % 1000, 1 FROM rowmill.queue"
         )
 
 

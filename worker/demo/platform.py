@@ -56,11 +56,12 @@ GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA
     public, users, content, ai_processing, system TO {PRODUCER};
 """
 
-# Each job's prompt carries its own id, by which the sandbox ascribes what it bills.
+# Each job's prompt carries its own id, by which the sandbox ascribes what it bills. The customers
+# are those of the largest plans: a demo of thousands of jobs is more than the others allow.
 _MEDIA = """
 WITH planned AS (
     SELECT n, gen_random_uuid() AS job, gen_random_uuid() AS project,
-           ('a0000000-0000-4000-8000-0000000000' || lpad((4 + n % 7)::text, 2, '0'))::uuid AS owner,
+           ('a0000000-0000-4000-8000-0000000000' || lpad((8 + n % 3)::text, 2, '0'))::uuid AS owner,
            (ARRAY['video', 'video', 'thumbnail', 'preview', 'audio'])[1 + n % 5] AS kind
       FROM generate_series(1, {jobs}) n
 ), projects AS (
@@ -77,7 +78,7 @@ SELECT p.job, p.project, p.owner, p.kind, 'replicate', 1 + p.n % 10
 _TEXTS = """
 INSERT INTO ai_processing.ai_generations
        (id, user_id, project_id, chapter_id, model_id, prompt, system_prompt, max_tokens)
-SELECT id, ('e0000000-0000-4000-8000-00000000000' || 2 + n % 2)::uuid,
+SELECT id, 'e0000000-0000-4000-8000-000000000004',
        ('e5000000-0000-4000-8000-00000000000' || 1 + n % 2)::uuid,
        CASE WHEN n % 3 = 0 THEN ('e6000000-0000-4000-8000-00000000000'
                                  || CASE n % 2 WHEN 0 THEN 4 ELSE 8 END)::uuid END,

@@ -47,18 +47,19 @@ def _body(target: Target, sql: str | None, where: str) -> str:
 
 
 def with_relation(statement: str, relation: str) -> str:
-    if not re.search(r"\bresult\b", statement):
+    """`relation` is a common table expression; a statement that doesn't name it goes without."""
+    if not re.search(rf"\b{relation.split(maxsplit=1)[0]}\b", statement):
         return statement
     comments = _LEADING.match(statement)
     start = comments.end() if comments else 0
     body = statement[start:]
-    if re.match(r"WITH\b", body, re.IGNORECASE):
-        return f"WITH {relation}, {body[4:].lstrip()}"
+    if found := re.match(r"WITH( RECURSIVE)?\b", body, re.IGNORECASE):
+        return f"{found[0]} {relation}, {body[found.end() :].lstrip()}"
     return f"WITH {relation}\n    {body}"
 
 
 def query(target: Target, rule: str) -> str | None:
-    """A rule that is one SELECT (input), as a subquery."""
+    """A rule that is one SELECT: input, reserve."""
     sql = target.rule(rule)
     if sql is None:
         return None

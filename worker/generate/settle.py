@@ -7,6 +7,7 @@ still ours have effects; the queue rows go in the same commit, so a repeat finds
 
 from __future__ import annotations
 
+from worker.generate.allowances import settle_allowances, settle_variables
 from worker.generate.rules import embed, metered
 from worker.generate.words import (
     HEADER,
@@ -43,7 +44,7 @@ DECLARE
     v_keys       {key_type}[];
     v_mine       bigint[];
     v_verbs      text[];
-    rowmill_keys {key_type}[];{parent_variables(target)}
+    rowmill_keys {key_type}[];{parent_variables(target)}{settle_variables(target)}
 BEGIN
     v_all := ARRAY(SELECT jsonb_populate_recordset(NULL::rowmill.result, p_results));
     SELECT array_agg(r.queue_id), array_agg(r.key::{key_type}) INTO v_ids, v_keys FROM unnest(v_all) r;
@@ -85,7 +86,7 @@ BEGIN
                coalesce(r.error_code, ''), r.provider, coalesce(r.error, ''), q.worker
           FROM unnest(v_results) r JOIN rowmill.queue q ON q.id = r.queue_id
          WHERE q.id = ANY (v_mine) AND r.verb IN ('retry', 'fail');
-    END IF;
+    END IF;{settle_allowances(target)}
 
     IF v_verbs && ARRAY['succeed', 'retry', 'fail', 'yield'] THEN
         -- The job has answered for its calls: results are in the tables, billed failures are told.

@@ -9,6 +9,7 @@ partition, also to those made later.
 
 from __future__ import annotations
 
+from worker.generate.allowances import rename_allowances
 from worker.generate.words import (
     QUEUE_COLUMNS,
     Target,
@@ -109,7 +110,7 @@ def _change(target: Target) -> str:
           FROM (SELECT o.id, o.worker FROM rowmill.queue o
                  WHERE o.source = {target.id} AND o.row_key = OLD.{key}::text FOR UPDATE) o
          WHERE q.id = o.id
-        RETURNING q.id, o.worker INTO v_claim;{_TELL}
+        RETURNING q.id, o.worker INTO v_claim;{_TELL}{rename_allowances(target)}
     END IF;
     IF v_status NOT IN {unfinished(target)}
        OR (v_status = {literal(status.running)} AND v_status <> v_before) THEN

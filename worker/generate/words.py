@@ -19,6 +19,9 @@ FUNCTIONS = (
     "retry",
     "cancel",
     "fail",
+    "reserve",
+    "release",
+    "reclaim",
 )
 """Prefixes of the functions a source has: rowmill.<prefix>_<source>."""
 

@@ -9,7 +9,14 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from worker.generate import Column, Target, attach_sql, detach_sql, functions_sql
+from worker.generate import (
+    Column,
+    Target,
+    attach_sql,
+    detach_sql,
+    functions_sql,
+    give_back_sql,
+)
 from worker.maps import PROGRESS_FIELDS, MapError, Platform, Source, parse_path
 from worker.store import limits
 from worker.store.errors import translated
@@ -113,6 +120,8 @@ async def _target(connection: Any, platform: Platform, number: int, source: Sour
     if not columns:
         raise MapError(f"{where}.table: there is no table {source.table} in this database")
     await _check(connection, where, source, columns)
+    if platform.rule(source.name, "reserve") is None:
+        await _give_back(connection, source.name)
     source_id = await _source_row(connection, platform, source, where)
     return Target(
         platform, source, source_id, columns, await _partitioned(connection, source.table)
@@ -139,17 +148,27 @@ async def _source_row(connection: Any, platform: Platform, source: Source, where
         raise MapError(f"{where}.table: {source.table} is already attached, as source {twice}")
     return int(
         await connection.fetchval(
-            "INSERT INTO rowmill.sources (name, platform, relation, definition, unserved) "
-            "VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name) DO UPDATE "
+            "INSERT INTO rowmill.sources (name, platform, relation, definition, unserved, reserves) "
+            "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO UPDATE "
             "SET relation = excluded.relation, definition = excluded.definition, "
-            "unserved = excluded.unserved RETURNING id",
+            "unserved = excluded.unserved, reserves = excluded.reserves RETURNING id",
             source.name,
             platform.map.platform,
             source.table,
             json.dumps(platform.definition(source)),
             json.dumps(await unserved(connection.fetchval, source)),
+            platform.rule(source.name, "reserve") is not None,
         )
     )
+
+
+async def _give_back(connection: Any, name: str) -> None:
+    """What its jobs hold of their customers' allowances, where it has the rule and will lose it."""
+    source_id = await connection.fetchval(
+        "SELECT id FROM rowmill.sources WHERE name = $1 AND reserves FOR UPDATE", name
+    )
+    if source_id is not None:
+        await connection.execute(give_back_sql(source_id, name))
 
 
 async def unserved(value: Callable[..., Awaitable[Any]], source: Source) -> dict[str, str]:
@@ -283,9 +302,13 @@ async def _detach(connection: Any, row: Any) -> None:
     source = next(s for s in platform.map.sources if s.name == row["name"])
     target = Target(platform, source, row["id"], {}, partitioned=False)
     exists = await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", row["relation"])
+    # First: it waits for the payments under way, whose reservations are then there to be given back.
+    await connection.execute("DELETE FROM rowmill.queue WHERE source = $1", row["id"])
+    await _give_back(connection, row["name"])
     for statement in detach_sql(target):
         if exists or not statement.startswith("DROP TRIGGER"):
             await connection.execute(statement)
+    # What producers inserted until their triggers were gone.
     await connection.execute("DELETE FROM rowmill.queue WHERE source = $1", row["id"])
     await limits.forget(connection, row["name"])
     await connection.execute("DELETE FROM rowmill.sources WHERE id = $1", row["id"])

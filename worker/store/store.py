@@ -251,6 +251,9 @@ class Store:
     async def sweep(self, source: str, limit: int = 5000) -> int:
         return int(await self.value(f"SELECT rowmill.sweep_{source}($1)", limit))
 
+    async def reclaim(self, source: str) -> int:
+        return int(await self.value(f"SELECT rowmill.reclaim_{source}()"))
+
     async def add_pulses(self, rows: Sequence[Mapping[str, Any]]) -> None:
         await self.value(
             "INSERT INTO rowmill.pulses (worker, source, lane, started, succeeded, failed, retried,"
