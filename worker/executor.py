@@ -212,7 +212,7 @@ class Executor:
         except HeldForPerson as error:
             return Held(str(error))
         except NotNow as error:
-            return Yield(error.reason, error.after, counts=False)
+            return Yield(error.reason, error.after, counts=False, keeps_place=error.keeps_place)
         except Unavailable as error:  # our own trouble: the job has no part in it
             return Yield(f"the database was away: {error}")
         except TimeoutError:

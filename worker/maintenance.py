@@ -3,6 +3,7 @@
 rescue       claims of workers that stopped go back to the queue
 limits       the platform's own settings become gates
 breakers     which lanes others have left alone
+rates        how fast providers may be asked, and by how many
 sources      newly attached tables, kinds that became possible
 partitions   made ahead of time
 sweep        ready rows that missed their trigger
@@ -25,6 +26,7 @@ from worker.breaker import Breaker
 from worker.executor import PaidCalls
 from worker.ledger import ClaimJournal, Ledger, submission_of
 from worker.maps import Platform
+from worker.rates import Rates
 from worker.store import Store, StoreError, upkeep
 
 log = structlog.get_logger()
@@ -47,6 +49,7 @@ class Maintenance:
         worker: Callable[[], int],
         platforms: Callable[[], list[Platform]],
         breaker: Breaker,
+        rates: Rates,
         reload: Callable[[], Awaitable[None]],
         lease: float,
         sweep_seconds: float,
@@ -60,6 +63,7 @@ class Maintenance:
         self._chores = [
             Chore("limits", 2.0, self.limits),
             Chore("breakers", 2.0, breaker.refresh),
+            Chore("rates", 2.0, rates.refresh),
             Chore("rescue", lease / 4, self.rescue),
             Chore("sources", 5.0, reload),
             Chore("partitions", 3600.0, self.make_partitions),

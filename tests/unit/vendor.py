@@ -231,6 +231,9 @@ class Ledger:
                 return row
         return None
 
+    async def begun(self, step: str) -> bool:
+        return self.of_step(step) is not None
+
     async def intend(
         self,
         step: str,

@@ -76,7 +76,7 @@ def _provider(row: Row) -> tuple[str, ...]:
         row["account"] or "",
         row["base_url"],
         ", ".join(f"{medium} {model}" for medium, model in row["models"].items()),
-        ", ".join(f"{limit['max_running']} of {limit['of']}" for limit in row["limits"]),
+        ", ".join(f"{_limits(limit)} of {limit['of']}" for limit in row["limits"]),
         ", ".join(
             f"{b['used_cents']} of {b['limit_cents']} ¢ a {b['period']}"
             + (" in all" if b["lane"] == "*" else "")
@@ -86,6 +86,15 @@ def _provider(row: Row) -> tuple[str, ...]:
         _money(row["spend_cents_month"]),
         str(row["open_calls"] or ""),
     )
+
+
+def _limits(limit: Row) -> str:
+    named = (
+        ("max_running", ""),
+        ("requests_per_minute", "/min"),
+        ("tokens_per_minute", " tok/min"),
+    )
+    return " ".join(f"{limit[name]}{unit}" for name, unit in named if limit[name] is not None)
 
 
 # --------------------------------------------------------------------------- status
@@ -136,7 +145,9 @@ def _lane(lane: Row) -> tuple[str, ...]:
 def _closed(lane: Row) -> str:
     if lane["paused"]:
         return lane["pause_reason"] or "yes"
-    return f"left alone: {lane['broken_why']}" if lane["broken_until"] else ""
+    if lane["broken_until"]:
+        return f"left alone: {lane['broken_why']}"
+    return f"rate used up until {lane['slow_until'][11:19]}Z" if lane["slow_until"] else ""
 
 
 def _worker(worker: Row) -> tuple[str, ...]:

@@ -35,7 +35,10 @@ SELECT clock_timestamp() AS at, current_database() AS name,
 _GATES = """
 SELECT lane, source, paused_at IS NOT NULL AS paused, paused_by, pause_reason,
        least(max_running, platform_max_running) AS most, broken_until, broken_why,
-       broken_until > clock_timestamp() AS broken
+       broken_until > clock_timestamp() AS broken,
+       least(requests_per_minute, platform_requests_per_minute) AS requests_per_minute,
+       least(tokens_per_minute, platform_tokens_per_minute) AS tokens_per_minute,
+       CASE WHEN slow_until > clock_timestamp() THEN slow_until END AS slow_until
   FROM rowmill.lanes ORDER BY lane, source
 """
 
@@ -150,12 +153,19 @@ def _gated(gates: list[Row], lane: str, source: str) -> Row:
     pauses = [g for g in mine if g["paused"]]
     broken = next((g for g in mine if g["broken_until"]), None)
     return {
-        "limit": min((g["most"] for g in mine if g["most"] is not None), default=None),
+        "limit": _least(mine, "most"),
+        "requests_per_minute": _least(mine, "requests_per_minute"),
+        "tokens_per_minute": _least(mine, "tokens_per_minute"),
+        "slow_until": max((g["slow_until"] for g in mine if g["slow_until"]), default=None),
         "paused": bool(pauses),
         "pause_reason": next((g["pause_reason"] for g in pauses if g["pause_reason"]), None),
         "broken_until": broken and broken["broken_until"],
         "broken_why": broken and broken["broken_why"],
     }
+
+
+def _least(gates: list[Row], name: str) -> int | None:
+    return min((g[name] for g in gates if g[name] is not None), default=None)
 
 
 def _sources(rows: list[Row], gates: list[Row], lanes: list[Row]) -> list[Row]:
