@@ -111,7 +111,7 @@ class Worker:
         self.consumer = Consumer(
             store,
             worker=lambda: self.id,
-            lanes=lambda: self._lanes,
+            lanes=lambda: [lane for lane in self._lanes if not self.rates.closed(lane)],
             free_slots=self.free_slots,
             source_name=self._source_name,
             launch=self._launch,

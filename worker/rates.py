@@ -1,13 +1,15 @@
 """How fast providers are asked: limits per lane that the whole fleet keeps, and `slow_until`.
 
     enter ── closed for now? ── the windows of every limit ── counted ── the POST may be intended
-               │                    └ full: a short wait is waited for, in place
-               └ a longer one: the lane is closed for the fleet (`rowmill.slow`), the job goes
-                 back as it was; what isn't claimed costs nothing
+               │                    │
+               └────────────────────┴─ a short wait is waited for, in place; for a longer one the
+                                       lane is closed, and the job goes back as it was
 
 Windows are moving ones, by `limits`: within one no more is let through than its limit. Redis keeps
-them for the fleet. Without it each process keeps its own, of its share: the limit divided by the
-live workers of the lane. Only what may be paid is counted (see jobs/providers/door.py).
+them for the fleet, and a full one closes its lane for the fleet (`rowmill.slow`): what isn't
+claimed costs nothing. Without Redis each process keeps windows of its own, for its share: the limit
+divided by the live workers of the lane. A full one closes the lane for this process, which claims
+nothing from it meanwhile. Only what may be paid is counted (see jobs/providers/door.py).
 """
 
 from __future__ import annotations
@@ -36,8 +38,7 @@ log = structlog.get_logger()
 
 IN_PLACE = 2.0
 """Seconds a job waits in its slot; for more it goes back."""
-EARLY = 1.0
-"""Its lane is opened that much before the window has room, so that who is claimed then is there."""
+SHORTEST = 0.05
 WORTH_TELLING = 1.0
 """A shorter wait is over before the fleet would have looked."""
 LONGEST = 600.0
@@ -62,12 +63,14 @@ class Limit:
 
     def permits(self, tokens: int, among: int) -> Iterator[Permit]:
         if self.requests is not None:
-            whole, share = window_of(self.requests), window_of(self.requests, among)
+            whole = window_of(self.requests)
+            share = whole if among == 1 else window_of(self.requests, among)
             yield Permit(self.gate, "requests", whole, share, 1)
         if self.tokens is not None and tokens:
             unit = -(-self.tokens // UNITS)
             whole = RateLimitItemPerSecond(self.tokens // unit, MINUTE)
-            share = RateLimitItemPerSecond(max(1, whole.amount // among), MINUTE)
+            shared = RateLimitItemPerSecond(max(1, whole.amount // among), MINUTE)
+            share = whole if among == 1 else shared
             yield Permit(self.gate, "tokens", whole, share, -(-tokens // unit))
 
 
@@ -93,9 +96,16 @@ class Permit:
 @dataclass(frozen=True, slots=True)
 class Refusal:
     gate: Gate
-    wait: float
+    until: float
+    """By the monotonic clock."""
     at_once: int | None = None
     """How many such calls a window lets through."""
+    own: bool = False
+    """It is our share that is used up: others may have theirs."""
+
+    @property
+    def wait(self) -> float:
+        return max(0.0, self.until - time.monotonic())
 
 
 def window_of(a_minute: int, among: int = 1) -> RateLimitItem:
@@ -140,8 +150,9 @@ class Windows:
 
     async def _refusal(self, permit: Permit, item: RateLimitItem) -> Refusal:
         renewed = (await self._limiter.get_window_stats(item, *permit.name)).reset_time
-        wait = min(max(renewed - time.time(), 0.05), item.get_expiry())
-        return Refusal(permit.gate, wait, max(1, item.amount // permit.cost))
+        wait = min(max(renewed - time.time(), SHORTEST), item.get_expiry())
+        at_once = max(1, item.amount // permit.cost)
+        return Refusal(permit.gate, time.monotonic() + wait, at_once, own=item is not permit.whole)
 
 
 class Rates:
@@ -164,8 +175,10 @@ class Rates:
         ]
         self._limits = list(self._configured)
         self._workers: dict[str, int] = {}
-        self._closed: dict[Gate, float] = {}
-        """Until when, by the monotonic clock, as far as we know."""
+        self._full: dict[Gate, Refusal] = {}
+        """Windows that have no room for now."""
+        self._told: dict[Gate, Refusal] = {}
+        """What was closed by the word of a provider, or by another worker, as far as we know."""
         self._telling: dict[Gate, Telling] = {}
         self._turn = asyncio.Lock()
         self._shared = Windows(shared) if shared is not None else None
@@ -177,13 +190,24 @@ class Rates:
         """What operators, platforms and other workers say."""
         found, self._workers = await self._store.rates(), await self._store.alive_by_lane()
         now = time.monotonic()
-        short = {g: until for g, until in self._closed.items() if until - now < WORTH_TELLING}
-        self._closed = short | {Gate(r.lane, r.source): now + r.slow for r in found if r.slow}
-        self._limits = self._configured + [
-            Limit(Gate(r.lane, r.source), r.requests, r.tokens)
-            for r in found
-            if r.requests or r.tokens
+        # What it doesn't hold any more was opened by an operator; short ones it never heard of.
+        self._told = {g: told for g, told in self._told.items() if told.wait < WORTH_TELLING}
+        for row in found:
+            if row.slow:
+                gate = Gate(row.lane, row.source)
+                self._told[gate] = Refusal(gate, now + row.slow)
+        limits = self._configured + [
+            Limit(Gate(row.lane, row.source), row.requests, row.tokens)
+            for row in found
+            if row.requests or row.tokens
         ]
+        if limits != self._limits:
+            self._limits, self._full = limits, {}
+
+    def closed(self, lane: str) -> bool:
+        """Whether nothing should be claimed from it now."""
+        gates = (gate for gate in self._full if gate.source == EVERY and gate.lane in (EVERY, lane))
+        return any(self._full[gate].wait for gate in gates)
 
     # ------------------------------------------------------------------ the door
 
@@ -206,7 +230,9 @@ class Rates:
 
     def told(self, provider: str, seconds: float) -> None:
         gate, seconds = Gate(provider), min(seconds, LONGEST)
-        self._close(gate, seconds)
+        until = time.monotonic() + seconds
+        if gate not in self._told or self._told[gate].until < until:
+            self._told[gate] = Refusal(gate, until)
         if seconds >= WORTH_TELLING:
             log.info("rate.told", lane=provider, seconds=round(seconds, 1))
             self._tell(gate, seconds, None)
@@ -232,7 +258,7 @@ class Rates:
             refusal = await self._take(permits)
         if refusal:
             # Also for calls that would still fit: a large one mustn't be overtaken for ever.
-            self._close(refusal.gate, refusal.wait)
+            self._full[refusal.gate] = refusal
         return refusal
 
     async def _take(self, permits: list[Permit]) -> Refusal | None:
@@ -263,28 +289,25 @@ class Rates:
     # ------------------------------------------------------------------ closing
 
     def _closed_for(self, provider: str, job: Job) -> Refusal | None:
-        now = time.monotonic()
-        waits = [
-            Refusal(gate, until - now)
-            for gate, until in self._closed.items()
-            if until > now and _holds(gate, provider, job)
-        ]
-        return max(waits, key=lambda refusal: refusal.wait, default=None)
-
-    def _close(self, gate: Gate, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        self._closed[gate] = max(until, self._closed.get(gate, 0.0))
+        refusals = [*self._full.values(), *self._told.values()]
+        mine = [r for r in refusals if r.wait and _holds(r.gate, provider, job)]
+        return max(mine, key=lambda refusal: refusal.until, default=None)
 
     async def _go_back(self, refusal: Refusal, job: Job) -> None:
         """Raises `NotNow`. The lane is closed before the job is back in it, or it would spin."""
-        seconds = max(WORTH_TELLING, refusal.wait - EARLY)
-        at_once = refusal.at_once
-        if at_once is not None:
+        gates, at_once = _claimed_through(refusal.gate, job), refusal.at_once
+        # We can leave a lane alone, but not one table in it.
+        alone = refusal.own and refusal.gate.source == EVERY
+        seconds = 0.0 if alone else max(WORTH_TELLING, refusal.wait)
+        if alone:
+            self._full |= dict.fromkeys(gates, refusal)
+        elif at_once is not None:
             at_once = -(-at_once // self._among(refusal.gate, job.lane))
-        told = [self._tell(gate, seconds, at_once) for gate in _claimed_through(refusal.gate, job)]
+        told = await asyncio.gather(
+            *(asyncio.shield(self._tell(gate, seconds, at_once)) for gate in gates)
+        )
         reason = f"{refusal.gate.subject} has used up its rate"
-        keeps_place = all(await asyncio.gather(*(asyncio.shield(task) for task in told)))
-        raise NotNow(reason, refusal.wait, keeps_place=keeps_place)
+        raise NotNow(reason, refusal.wait, keeps_place=all(told))
 
     def _tell(self, gate: Gate, seconds: float, at_once: int | None) -> asyncio.Task[bool]:
         """Jobs that are refused together tell it together."""

@@ -66,7 +66,8 @@ def resume(
     """
     Take back a pause: name the lane or table as it was paused.
 
-    What a breaker or a used-up rate has closed is tried again at once. A pause on something else that also matches still holds, and is named.
+    What a breaker or a used-up rate has closed is tried again at once. A pause on something else
+    that also matches still holds, and is named.
 
     rowmill resume replicate
 
