@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -43,8 +43,6 @@ WORTH_TELLING = 1.0
 """A shorter wait is over before the fleet would have looked."""
 LONGEST = 600.0
 """Seconds a provider's word closes a lane for; then one more answer tells."""
-NO_REDIS = 5.0
-"""How long a Redis that gave no answer isn't asked again."""
 MINUTE = 60
 WINDOWS = (10, 12, 15, 20, 30, MINUTE)
 """Seconds: the shortest that divides a limit evenly, so that no minute's worth is sent at once."""
@@ -124,6 +122,7 @@ class Windows:
 
     def __init__(self, storage: MemoryStorage | RedisStorage) -> None:
         self._limiter = MovingWindowRateLimiter(storage)
+        self.alive: Callable[[], Awaitable[bool]] = storage.check
 
     async def take(
         self, permits: Iterable[Permit], window: Callable[[Permit], RateLimitItem]
@@ -184,7 +183,8 @@ class Rates:
         self._shared = Windows(shared) if shared is not None else None
         self._own = Windows(MemoryStorage())
         self._outage = Outage("rates")
-        self._away_until = self._careful_until = 0.0
+        self._away = False
+        self._careful_until = 0.0
 
     async def refresh(self) -> None:
         """What operators, platforms and other workers say."""
@@ -203,6 +203,7 @@ class Rates:
         ]
         if limits != self._limits:
             self._limits, self._full = limits, {}
+        await self._look_for_redis()
 
     def closed(self, lane: str) -> bool:
         """Whether nothing should be claimed from it now."""
@@ -262,24 +263,35 @@ class Rates:
         return refusal
 
     async def _take(self, permits: list[Permit]) -> Refusal | None:
-        now = time.monotonic()
-        if self._shared is None or now < self._away_until:
+        if self._shared is None or self._away:
             return await self._own.take(permits, _share)
-        if now < self._careful_until:  # it may have forgotten, and never heard of some
+        if time.monotonic() < self._careful_until:  # it may have forgotten, and never heard of some
             for permit in permits:
                 if refusal := await self._own.full(permit, permit.share):
                     return refusal
         try:
             refusal = await self._shared.take(permits, _whole)
         except StorageError as error:
-            self._outage.began(error)
-            self._away_until = now + NO_REDIS
-            self._careful_until = self._away_until + MINUTE
+            self._went_away(error)
             return await self._own.take(permits, _share)
-        self._outage.ended()
         if refusal is None:
             await self._own.note(permits)  # should Redis go away, this much was ours
         return refusal
+
+    async def _look_for_redis(self) -> None:
+        """Here, and not by a job: one that hangs would keep each of them for seconds."""
+        if self._shared is None or not self._limits:
+            return
+        if not await self._shared.alive():
+            self._went_away(StorageError(ConnectionError("no answer")))
+        elif self._away:
+            self._away = False
+            self._careful_until = time.monotonic() + MINUTE
+            self._outage.ended()
+
+    def _went_away(self, error: StorageError) -> None:
+        self._away = True
+        self._outage.began(error)
 
     def _among(self, gate: Gate, provider: str) -> int:
         """How many live workers share a limit."""

@@ -383,6 +383,6 @@ async def test_a_redis_that_forgot_doesnt_give_everything_again(store: Store) ->
         assert [await enters(door) for door in doors] == [False] * 3
         await server.start()
         for door in doors:
-            door._away_until = 0.0
+            await door.refresh()
             door._full.clear()
         assert [await enters(door) for door in doors] == [False] * 3
