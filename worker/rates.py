@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -50,6 +50,7 @@ FINE = 600
 """A limit from here on is rounded down until the shortest window divides it."""
 UNITS = 6000
 """Tokens are counted in parts of a limit, at most so many: a window keeps a line for each."""
+NOBODYS = RateLimitItemPerSecond(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,10 @@ class Windows:
 
     def __init__(self, storage: MemoryStorage | RedisStorage) -> None:
         self._limiter = MovingWindowRateLimiter(storage)
-        self.alive: Callable[[], Awaitable[bool]] = storage.check
+
+    async def look(self) -> None:
+        """Raises `StorageError` where they can't be kept: also by one that runs no scripts."""
+        await self._limiter.get_window_stats(NOBODYS)
 
     async def take(
         self, permits: Iterable[Permit], window: Callable[[Permit], RateLimitItem]
@@ -282,9 +286,12 @@ class Rates:
         """Here, and not by a job: one that hangs would keep each of them for seconds."""
         if self._shared is None or not self._limits:
             return
-        if not await self._shared.alive():
-            self._went_away(StorageError(ConnectionError("no answer")))
-        elif self._away:
+        try:
+            await self._shared.look()
+        except StorageError as error:
+            self._went_away(error)
+            return
+        if self._away:
             self._away = False
             self._careful_until = time.monotonic() + MINUTE
             self._outage.ended()
