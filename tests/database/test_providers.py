@@ -114,13 +114,21 @@ async def test_limits_and_budgets(photomemory: str, connect: Connect, store: Sto
         "INSERT INTO rowmill.lanes (lane, source, max_running) VALUES ('replicate', '*', 7),"
         " ('runway', '*', 3), ('*', 'generation_jobs', 5)"
     )
+    await operators.limit(store, {"tokens_per_minute": 900}, lane="replicate", who="me")
     await set_budget(store, "replicate", "day", Decimal(500), "me")
     await set_budget(store, "*", "month", Decimal(9000), "me")
     row = await told(store)
+    none = {"max_running": None, "requests_per_minute": None, "tokens_per_minute": None}
     assert row["limits"] == [
-        {"of": "source generation_jobs", "max_running": 5},
-        {"of": "lane replicate", "max_running": 7},
+        none | {"of": "source generation_jobs", "max_running": 5},
+        none | {"of": "lane replicate", "max_running": 7, "tokens_per_minute": 900},
     ]
+    limited = ProviderSettings(api_key=SecretStr("k"), requests_per_minute=60)
+    row = await told(store, "runway", runway=limited)
+    assert row["limits"][0] == none | {"of": "this configuration", "requests_per_minute": 60}
+    assert row["slow_until"] is None
+    await store.slow("runway", "*", 60, None)
+    assert (await told(store, "runway", runway=limited))["slow_until"]
     assert [(b["lane"], b["period"], b["limit_cents"]) for b in row["budgets"]] == [
         ("*", "month", "9000"),
         ("replicate", "day", "500"),

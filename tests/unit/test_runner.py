@@ -706,8 +706,9 @@ async def test_what_was_bought_already_needs_no_door(bench: Bench, keeper: Keepe
     assert bench.ledger.log == ["enter", "intent", "finished"]
 
 
+@pytest.mark.usefixtures("keeper")
 async def test_a_doubtful_call_that_is_sent_again_goes_through_the_door_again(
-    bench: Bench, keeper: Keeper
+    bench: Bench,
 ) -> None:
     bench.vendor.posts.append("garbled")
     await bench.call(TEXT)
@@ -717,7 +718,8 @@ async def test_a_doubtful_call_that_is_sent_again_goes_through_the_door_again(
     ]
 
 
-async def test_each_repetition_of_a_post_is_counted(bench: Bench, keeper: Keeper) -> None:
+@pytest.mark.usefixtures("keeper")
+async def test_each_repetition_of_a_post_is_counted(bench: Bench) -> None:
     bench.vendor.posts.extend(["429", "429"])
     await bench.call(TEXT)
     assert bench.ledger.log == ["enter", "intent", "again", "again", "finished"]
