@@ -272,6 +272,9 @@ SHAPE = {
             "limit",
             "paused",
             "pause_reason",
+            "requests_per_minute",
+            "tokens_per_minute",
+            "slow_until",
             "broken_until",
             "broken_why",
         ),
@@ -321,7 +324,8 @@ async def test_the_shape_of_status_and_its_exit_code(
 
 PROVIDER_SHAPE = {
     *("provider", "adapter", "state", "why", "account", "base_url", "models", "limits"),
-    *("budgets", "spend_cents_today", "spend_cents_month", "open_calls", "open_cents"),
+    *("slow_until", "budgets", "spend_cents_today", "spend_cents_month"),
+    *("open_calls", "open_cents"),
 }
 
 

@@ -124,9 +124,9 @@ async def test_limits_and_budgets(photomemory: str, connect: Connect, store: Sto
         none | {"of": "lane replicate", "max_running": 7, "tokens_per_minute": 900},
     ]
     limited = ProviderSettings(api_key=SecretStr("k"), requests_per_minute=60)
-    row = await told(store, "runway", runway=limited)
-    assert row["limits"][0] == none | {"of": "this configuration", "requests_per_minute": 60}
-    assert row["slow_until"] is None
+    runway = await told(store, "runway", runway=limited)
+    assert runway["limits"][0] == none | {"of": "this configuration", "requests_per_minute": 60}
+    assert runway["slow_until"] is None
     await store.slow("runway", "*", 60, None)
     assert (await told(store, "runway", runway=limited))["slow_until"]
     assert [(b["lane"], b["period"], b["limit_cents"]) for b in row["budgets"]] == [
