@@ -79,6 +79,27 @@ CREATE TYPE rowmill.submission_state AS ENUM (
 );
 
 --
+-- Name: begun(bigint, bigint, text); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.begun(p_queue bigint, p_token bigint, p_step text) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    AS $$
+    SELECT EXISTS (
+        SELECT FROM rowmill.queue q
+          JOIN rowmill.sources s ON s.id = q.source
+          JOIN rowmill.submissions u ON u.source = s.name AND u.row_key = q.row_key
+                                    AND u.run = q.run AND u.step = p_step
+         WHERE q.id = p_queue AND q.token = p_token
+           AND (u.state NOT IN ('failed', 'cancelled', 'written_off')
+                OR (u.state = 'failed' AND u.cost_cents > 0 AND u.delivered_at IS NULL)))
+$$;
+
+--
 -- Name: claim(bigint, bigint, text[], integer, text[], smallint[], smallint[], timestamp with time zone[]); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 

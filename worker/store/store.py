@@ -318,20 +318,7 @@ class Store:
 
     async def begun(self, queue_id: int, token: int, step: str) -> bool:
         """Whether this claim's step has a submission that intend() would return."""
-        return bool(
-            await self.value(
-                "SELECT EXISTS (SELECT FROM rowmill.queue q"
-                " JOIN rowmill.sources s ON s.id = q.source"
-                " JOIN rowmill.submissions u ON u.source = s.name AND u.row_key = q.row_key"
-                " AND u.run = q.run AND u.step = $3"
-                " WHERE q.id = $1 AND q.token = $2"
-                " AND (u.state NOT IN ('failed', 'cancelled', 'written_off')"
-                " OR (u.state = 'failed' AND u.cost_cents > 0 AND u.delivered_at IS NULL)))",
-                queue_id,
-                token,
-                step,
-            )
-        )
+        return bool(await self.value("SELECT rowmill.begun($1, $2, $3)", queue_id, token, step))
 
     async def intend(self, intents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         rows = await self.fetch("SELECT * FROM rowmill.intend($1)", to_json(list(intents)))
