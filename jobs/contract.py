@@ -152,6 +152,8 @@ class Yield:
     failure: Failure | None = None
     counts: bool = True
     """False where nothing is wrong: it may wait like this as often as it takes."""
+    keeps_place: bool = False
+    """Its lane is closed: it stays ready, where it was in the order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,27 @@ BEGIN
 END $_$;
 
 --
+-- Name: begun(bigint, bigint, text); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.begun(p_queue bigint, p_token bigint, p_step text) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    SET enable_hashjoin TO 'off'
+    SET enable_mergejoin TO 'off'
+    AS $$
+    SELECT EXISTS (
+        SELECT FROM rowmill.queue q
+          JOIN rowmill.sources s ON s.id = q.source
+          JOIN rowmill.submissions u ON u.source = s.name AND u.row_key = q.row_key
+                                    AND u.run = q.run AND u.step = p_step
+         WHERE q.id = p_queue AND q.token = p_token
+           AND (u.state NOT IN ('failed', 'cancelled', 'written_off')
+                OR (u.state = 'failed' AND u.cost_cents > 0 AND u.delivered_at IS NULL)))
+$$;
+
+--
 -- Name: claim(bigint, bigint, text[], integer, text[], smallint[], smallint[], timestamp with time zone[]); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 
@@ -306,24 +327,26 @@ BEGIN
         SELECT l.lane, l.source,
                l.paused_at IS NOT NULL OR l.platform_paused_why IS NOT NULL
                    OR coalesce(greatest(l.broken_until, l.slow_until) > clock_timestamp(), false) AS paused,
-               least(l.max_running, l.platform_max_running, CASE WHEN l.broken_until IS NOT NULL THEN 1 END) AS most
+               least(l.max_running, l.platform_max_running, CASE WHEN l.broken_until IS NOT NULL THEN 1 END) AS most,
+               CASE WHEN l.slow_until > clock_timestamp() - interval '1 minute' THEN l.slow_admits END AS at_once
           FROM rowmill.lanes l
          WHERE l.paused_at IS NOT NULL OR l.platform_paused_why IS NOT NULL
-            OR l.broken_until IS NOT NULL OR l.slow_until > clock_timestamp()
+            OR l.broken_until IS NOT NULL OR l.slow_until > clock_timestamp() - interval '1 minute'
             OR l.max_running IS NOT NULL OR l.platform_max_running IS NOT NULL
     ), running AS MATERIALIZED (
         SELECT q.lane, s.name AS source, q.jobs
           FROM (SELECT c.lane, c.source, count(*) AS jobs FROM rowmill.queue c
                  WHERE c.state = 'claimed' AND c.worker IS NOT NULL   -- so that its index is used
-                   AND EXISTS (SELECT FROM gate g WHERE NOT g.paused)
+                   AND EXISTS (SELECT FROM gate g WHERE NOT g.paused AND g.most IS NOT NULL)
                  GROUP BY 1, 2) q
           JOIN rowmill.sources s ON s.id = q.source
     )
     SELECT array_agg(g.lane || '/' || g.source),
            array_agg(CASE WHEN g.paused THEN 0
-                          ELSE greatest(0, g.most - coalesce((
+                          ELSE least(g.at_once, CASE WHEN g.most IS NOT NULL THEN
+                               greatest(0, g.most - coalesce((
                                SELECT sum(r.jobs) FROM running r
-                                WHERE g.lane IN ('*', r.lane) AND g.source IN ('*', r.source)), 0))
+                                WHERE g.lane IN ('*', r.lane) AND g.source IN ('*', r.source)), 0)) END)
                      END::integer)
       INTO names, free FROM gate g;
 END $$;
@@ -834,6 +857,20 @@ BEGIN
 END $$;
 
 --
+-- Name: slow(text, text, double precision, integer); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.slow(p_lane text, p_source text, p_seconds double precision, p_admits integer) RETURNS void
+    LANGUAGE sql
+    AS $$
+    INSERT INTO rowmill.lanes AS l (lane, source, slow_until, slow_admits)
+    VALUES (p_lane, p_source, clock_timestamp() + make_interval(secs => least(p_seconds, 600)), p_admits)
+    ON CONFLICT (lane, source) DO UPDATE
+       SET slow_until = excluded.slow_until, slow_admits = coalesce(excluded.slow_admits, l.slow_admits)
+     WHERE coalesce(l.slow_until < excluded.slow_until, true)
+$$;
+
+--
 -- Name: timeline(); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 
@@ -1130,11 +1167,13 @@ CREATE TABLE rowmill.lanes (
     platform_tokens_per_minute integer,
     slow_until timestamp with time zone,
     platform_paused_why text,
+    slow_admits integer,
     CONSTRAINT lanes_max_running_check CHECK ((max_running >= 0)),
     CONSTRAINT lanes_platform_max_running_check CHECK ((platform_max_running >= 0)),
     CONSTRAINT lanes_platform_requests_per_minute_check CHECK ((platform_requests_per_minute > 0)),
     CONSTRAINT lanes_platform_tokens_per_minute_check CHECK ((platform_tokens_per_minute > 0)),
     CONSTRAINT lanes_requests_per_minute_check CHECK ((requests_per_minute > 0)),
+    CONSTRAINT lanes_slow_admits_check CHECK ((slow_admits > 0)),
     CONSTRAINT lanes_tokens_per_minute_check CHECK ((tokens_per_minute > 0))
 );
 

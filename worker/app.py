@@ -28,6 +28,7 @@ from jobs.storage import open_storage
 from worker import __version__, transitions
 from worker.breaker import Breaker
 from worker.consumer import Consumer
+from worker.coordination import Coordination
 from worker.executor import Executor, PaidCalls, Running, Services
 from worker.generate.words import mirrors_kind
 from worker.ledger import ClaimJournal, Lease, Ledger, boottime
@@ -35,6 +36,7 @@ from worker.maintenance import Maintenance
 from worker.maps import Platform, Source
 from worker.paying import charges_of, providers_of
 from worker.pulse import PulseLoop
+from worker.rates import Rates
 from worker.settings import Settings, database_url
 from worker.settler import Settler
 from worker.store import Claimed, SourceInfo, Started, Store, Unavailable
@@ -55,6 +57,8 @@ class Worker:
         client: httpx.AsyncClient,
         runner: PaidCalls,
         policy: HostPolicy,
+        rates: Rates,
+        coordination: Coordination,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -64,6 +68,8 @@ class Worker:
         self.draining = False
         self._providers = providers
         self._client = client
+        self._coordination = coordination
+        self.rates = rates
         self._sources: dict[int, SourceInfo] = {}
         self._platforms: dict[str, Platform] = {}
         self._lanes: list[str] = []
@@ -84,6 +90,7 @@ class Worker:
             worker=lambda: self.id,
             platforms=lambda: list(self._platforms.values()),
             breaker=self.breaker,
+            rates=self.rates,
             reload=self.load_sources,
             lease=settings.lease_seconds,
             sweep_seconds=settings.sweep_seconds,
@@ -104,7 +111,7 @@ class Worker:
         self.consumer = Consumer(
             store,
             worker=lambda: self.id,
-            lanes=lambda: self._lanes,
+            lanes=lambda: [lane for lane in self._lanes if not self.rates.closed(lane)],
             free_slots=self.free_slots,
             source_name=self._source_name,
             launch=self._launch,
@@ -140,6 +147,8 @@ class Worker:
         policy = HostPolicy(settings.allow_private_hosts)
         storage = open_storage(settings.storage_url, settings.public_base_url)
         outputs = OutputStore(storage, client, policy, max_bytes=settings.max_output_bytes)
+        coordination = Coordination.of(settings.redis_url)
+        rates = Rates(store, providers, coordination.counters())
         runner = runner or Runner(
             providers,
             client,
@@ -147,6 +156,7 @@ class Worker:
             resubmit_up_to_cents=settings.resubmit_up_to_cents,
             lease_seconds=settings.lease_seconds,
             charges=charges,
+            door=rates,
         )
         return cls(
             settings,
@@ -156,6 +166,8 @@ class Worker:
             client=client,
             runner=runner,
             policy=policy,
+            rates=rates,
+            coordination=coordination,
         )
 
     # ------------------------------------------------------------------ life
@@ -165,6 +177,7 @@ class Worker:
         await self._register()
         # Before the first claim: one heartbeat, so that `may_pay` rests on an acknowledged one.
         await self.pulse.run_once()
+        await self.rates.refresh()
         self._run(self.settler.run())
         self._run(self.pulse.run())
         self._run(self.maintenance.run())
@@ -232,6 +245,7 @@ class Worker:
         except Unavailable as error:
             log.warning("worker.stopped_silently", error=str(error))
         await self._client.aclose()
+        await self._coordination.close()
         await self.store.close()
 
     async def until_done(self) -> None:

@@ -196,7 +196,7 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
     pool = connections(url)
 
     async def start(ctx: Context) -> None:
-        await _start_worker(settings, pool, ctx)
+        await _start_worker(settings, url, pool, ctx)
 
     return {
         **_options(pool, settings.worker_name),
@@ -206,7 +206,7 @@ def worker_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
-async def _start_worker(settings: Settings, pool: ConnectionPool, ctx: Context) -> None:
+async def _start_worker(settings: Settings, url: str, pool: ConnectionPool, ctx: Context) -> None:
     # Late: `arq --check` needs no worker's libraries.
     from worker import logs  # noqa: PLC0415
     from worker.app import Worker  # noqa: PLC0415
@@ -215,7 +215,7 @@ async def _start_worker(settings: Settings, pool: ConnectionPool, ctx: Context) 
     logs.configure(settings.log_level, settings.log_format)
     if missing := await pending(database_url(settings)):
         raise RuntimeError(f"the database lacks {', '.join(missing)}: run `rowmill migrate`")
-    worker = await Worker.open(settings)
+    worker = await Worker.open(settings.model_copy(update={"redis_url": url}))
     await worker.start()
     coordination = Coordination(pool)
     progress = ProgressLoop(coordination, worker.progress)

@@ -47,8 +47,10 @@ class Heads:
     def forget(self) -> None:
         self._until = 0.0
 
-    def current(self) -> list[Head] | None:
-        return list(self._marks.values()) if time.monotonic() < self._until else None
+    def current(self, lanes: Sequence[str]) -> list[Head] | None:
+        if time.monotonic() >= self._until:
+            return None
+        return [head for head in self._marks.values() if head.lane in lanes]
 
     def advance(self, claims: Sequence[Claimed]) -> None:
         """Claims come in order, so everything a head had up to the last one is taken."""
@@ -124,12 +126,11 @@ class Consumer:
     async def run_once(self) -> int:
         """Claim once and start what was claimed; returns how many rows the claim brought."""
         want = min(self._batch, self._free_slots())
-        heads = self._heads.current()
-        claims = await self._store.claim(
-            self._worker(), secrets.randbits(63), self._lanes(), want, heads
-        )
+        lanes = self._lanes()
+        heads = self._heads.current(lanes)
+        claims = await self._store.claim(self._worker(), secrets.randbits(63), lanes, want, heads)
         if heads is None and len(claims) == want:
-            self._heads.learn(await self._store.scan(self._lanes()))
+            self._heads.learn(await self._store.scan(lanes))
         elif len(claims) == want:
             self._heads.advance(claims)
         elif heads is not None:

@@ -1,6 +1,6 @@
 """Redis, and what its absence looks like. The only module that imports redis.
 
-    Coordination    fine progress and a probe, for this process; works (as nothing) without Redis
+    Coordination    fine progress, counters and a probe; works (as nothing) without Redis
     ProgressLoop    publishes the progress of running jobs several times a second
     LenientRedis    a client for loops that must outlive Redis: one that is away looks empty
 
@@ -15,13 +15,21 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
+from limits.aio.storage import RedisStorage
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import RedisError, WatchError
 from redis.exceptions import TimeoutError as NoAnswer
 
-__all__ = ["ConnectionPool", "Coordination", "LenientRedis", "ProgressLoop", "connections"]
+__all__ = [
+    "ConnectionPool",
+    "Coordination",
+    "LenientRedis",
+    "Outage",
+    "ProgressLoop",
+    "connections",
+]
 
 log = structlog.get_logger()
 
@@ -48,6 +56,7 @@ class Coordination:
     """What the processes of a fleet tell each other; without a pool every answer is "unknown"."""
 
     def __init__(self, pool: ConnectionPool | None = None) -> None:
+        self._pool = pool
         self._redis = Redis(connection_pool=pool) if pool is not None else None
         self._outage = Outage("progress")
 
@@ -83,6 +92,22 @@ class Coordination:
             return False
         self._outage.ended()
         return True
+
+    def counters(self) -> RedisStorage | None:
+        """Where the fleet counts what it asks of providers; see worker/rates.py.
+
+        What they are asked raises `limits.errors.StorageError` where Redis gives no answer.
+        """
+        if self._pool is None:
+            return None
+        options: dict[str, Any] = {"connection_pool": self._pool}
+        return RedisStorage(
+            "redis://",  # the pool knows where it is
+            wrap_exceptions=True,
+            implementation="redispy",
+            key_prefix="rowmill:rates",
+            **options,
+        )
 
     async def progress(self, source: str, key: str) -> float | None:
         if self._redis is None:

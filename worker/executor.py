@@ -214,7 +214,7 @@ class Executor:
         except HeldForPerson as error:
             return Held(str(error))
         except NotNow as error:
-            return Yield(error.reason, error.after, counts=False)
+            return Yield(error.reason, error.after, counts=False, keeps_place=error.keeps_place)
         except NotAllowed as error:
             return Failed(Failure(FailureKind.ALLOWANCE, str(error), code="used_up"))
         except Unavailable as error:  # our own trouble: the job has no part in it

@@ -166,6 +166,9 @@ class Ledger:
             except Unavailable:
                 await asyncio.sleep(OUTAGE_PAUSE)
 
+    async def begun(self, queue_id: int, token: int, step: str) -> bool:
+        return await self._store.begun(queue_id, token, step)
+
     async def known(self, provider: str, account: str, ids: Sequence[str]) -> set[str]:
         return await self._store.known(provider, account, ids)
 
@@ -227,6 +230,9 @@ class ClaimJournal:
         elif submission.state is not State.FINISHED:
             self.open[submission.id] = submission
         return submission
+
+    async def begun(self, step: str) -> bool:
+        return await self._ledger.begun(self._queue_id, self._token, step)
 
     def may_pay(self) -> bool:
         return self._ledger.lease.young()

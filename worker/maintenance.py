@@ -3,6 +3,7 @@
 rescue       claims of workers that stopped go back to the queue
 limits       what the platform's own tables say of its lanes becomes gates
 breakers     which lanes others have left alone
+rates        how fast providers may be asked, and by how many
 sources      newly attached tables, kinds that became possible
 partitions   made ahead of time
 sweep        ready rows that missed their trigger
@@ -28,6 +29,7 @@ from worker.breaker import Breaker
 from worker.executor import PaidCalls
 from worker.ledger import ClaimJournal, Ledger, submission_of
 from worker.maps import MapError, Platform
+from worker.rates import Rates
 from worker.store import Refused, Store, StoreError, limits, upkeep
 from worker.transitions import clean
 
@@ -84,6 +86,7 @@ class Maintenance:
         worker: Callable[[], int],
         platforms: Callable[[], list[Platform]],
         breaker: Breaker,
+        rates: Rates,
         reload: Callable[[], Awaitable[None]],
         lease: float,
         sweep_seconds: float,
@@ -98,6 +101,7 @@ class Maintenance:
             Chore("limits", 2.0, self.limits),
             Chore("breakers", 2.0, breaker.refresh),
             Chore("timeline", 2.0, store.mark_timeline),
+            Chore("rates", 2.0, rates.refresh),
             Chore("rescue", lease / 4, self.rescue),
             Chore("sources", 5.0, reload),
             Chore("partitions", 3600.0, self.make_partitions),

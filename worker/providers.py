@@ -39,7 +39,8 @@ async def report(store: Store, providers: Mapping[str, Provider]) -> list[Row]:
                 "account": account.name if account else None,
                 "base_url": without_secrets(account.base_url if account else adapter.base_url),
                 "models": dict(account.models if account else adapter.models),
-                "limits": [limit for limit in map(_limit, mine) if limit is not None],
+                "limits": [*_configured(provider), *filter(_limits, map(_limit, mine))],
+                "slow_until": max((g["slow_until"] for g in mine if g["slow_until"]), default=None),
                 "budgets": [budget for budget in limits if budget["lane"] in (EVERY, name)],
                 "spend_cents_today": f"{money.today:f}",
                 "spend_cents_month": f"{money.month:f}",
@@ -76,13 +77,20 @@ def _state(
     return ("broken", why) if why else ("configured", None)
 
 
-def _limit(gate: Row) -> Row | None:
-    """None: this gate closes, but doesn't limit."""
-    most = {
-        "max_running": gate["most"],
-        "requests_per_minute": gate["requests_per_minute"],
-        "tokens_per_minute": gate["tokens_per_minute"],
-    }
-    if all(value is None for value in most.values()):
-        return None
-    return {"of": Gate(gate["lane"], gate["source"]).subject, **most}
+RATES = ("requests_per_minute", "tokens_per_minute")
+
+
+def _configured(provider: Provider | None) -> list[Row]:
+    rates = {name: getattr(provider, name, None) for name in RATES}
+    return (
+        [{"of": "this configuration", "max_running": None, **rates}] if any(rates.values()) else []
+    )
+
+
+def _limit(gate: Row) -> Row:
+    subject = Gate(gate["lane"], gate["source"]).subject
+    return {"of": subject, "max_running": gate["most"], **{name: gate[name] for name in RATES}}
+
+
+def _limits(limit: Row) -> bool:
+    return any(limit[name] is not None for name in ("max_running", *RATES))

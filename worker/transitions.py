@@ -7,6 +7,7 @@ Pure: knows no clock, no SQL, no randomness of its own.
                 → fail      none left
     Yield       → yield     back to the queue, no try spent
                 → wait      the same, where nothing is wrong and it doesn't count
+                → release   the same, and its lane is closed: it keeps its place
                 → hold      after max_yields of them: something is wrong that waiting doesn't mend
     Failed      → fail
     Cancelled   → cancel
@@ -178,6 +179,8 @@ def settle(
             return _with(job, "retry", failure, spent, delay=delay)
         case RetryLater(failure) | Failed(failure):
             return _with(job, "fail", failure, spent)
+        case Yield(keeps_place=True):
+            return release(job)
         case Yield(reason, after, counts=False):
             # It may be for a day: the spread is only to keep all of them from coming at once.
             base = after or 1.0
@@ -195,7 +198,7 @@ def settle(
 
 
 def release(job: Try) -> Settlement:
-    """Handed back by a worker that leaves: nothing happened."""
+    """Handed back as it was: its worker leaves, or its lane's rate is used up."""
     return _plain(job, "release", None)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from jobs.contract import Accepted, Failure, FailureKind
 from jobs.providers.adapter import Op, Response
 from jobs.providers.errors import Garbled
+from jobs.providers.pace import retry_after, used_up
 
 LONG_WAIT = 60.0
 """For a server that says "don't retry": not at once, whatever the status suggests."""
@@ -51,6 +50,8 @@ def failure_of(
         kind = _kind_by_status(op, response.status)
         if advice == "true" and kind not in WAITS:
             kind = FailureKind.TRANSIENT
+    if kind is FailureKind.RATE_LIMIT and wait is None:
+        wait = used_up(response)
     if advice == "false" and kind in WAITS:
         wait = max(wait or 0.0, LONG_WAIT)
     text = message.strip() or f"{provider} answered {response.status}"
@@ -94,36 +95,3 @@ def error_in(response: Response) -> Mapping[str, Any]:
     if isinstance(error, dict):
         return error
     return {"message": error if isinstance(error, str) else ""}
-
-
-def retry_after(response: Response) -> float | None:
-    """Seconds, from `retry-after-ms` or `retry-after` (a number or a date)."""
-    milliseconds = _number(response.headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    value = response.headers.get("retry-after")
-    seconds = _number(value)
-    if seconds is not None:
-        return seconds
-    then = _date(value)
-    if then is None:
-        return None
-    # The server's own clock, where it tells it: ours may differ.
-    now = _date(response.headers.get("date")) or response.received
-    return max(0.0, (then - now).total_seconds())
-
-
-def _number(value: str | None) -> float | None:
-    try:
-        number = float(value or "")
-    except ValueError:
-        return None
-    return number if 0 <= number < float("inf") else None
-
-
-def _date(value: str | None) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(value or "")
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

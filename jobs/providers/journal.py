@@ -39,13 +39,15 @@ class LostClaim(Exception):
 
 
 class NotNow(Exception):
-    """Nothing may be spent at the moment: a budget is used up, or everything is paused."""
+    """Nothing may be spent now: a budget or a rate is used up, or everything is paused."""
 
-    def __init__(self, reason: str, after: float) -> None:
+    def __init__(self, reason: str, after: float, *, keeps_place: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.after = after
         """Seconds until it may be otherwise."""
+        self.keeps_place = keeps_place
+        """Its lane is closed until then, so it needs no time of its own to come back."""
 
 
 class NotAllowed(Exception):
@@ -105,6 +107,10 @@ class Journal(Protocol):
         Raises `LostClaim` when the job's claim is gone, `NotNow` when nothing may be spent,
         `NotAllowed` when its customer may not.
         """
+        ...
+
+    async def begun(self, step: str) -> bool:
+        """Whether `intend` would find something: a submission that lives, or must be told."""
         ...
 
     def may_pay(self) -> bool:

@@ -54,6 +54,10 @@ class ProviderSettings(BaseModel):
     """Seconds for a whole request and its answer."""
     poll_seconds: float | None = Field(default=None, gt=0)
     """Between two looks at a task; the default is what the vendor asks for."""
+    requests_per_minute: int | None = Field(default=None, gt=0)
+    """Paid requests, of all workers together."""
+    tokens_per_minute: int | None = Field(default=None, gt=0)
+    """Of prompts and answers, as estimated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class Provider:
     account: Account
     request_timeout: float
     poll_seconds: float
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
 
 
 def build_providers(settings: Mapping[str, ProviderSettings]) -> dict[str, Provider]:
@@ -84,4 +90,12 @@ def _provider(name: str, given: ProviderSettings) -> Provider:
         headers=given.headers,
     )
     poll = given.poll_seconds or adapter.poll_seconds
-    return Provider(name, adapter, account, given.request_timeout, poll)
+    return Provider(
+        name,
+        adapter,
+        account,
+        given.request_timeout,
+        poll,
+        given.requests_per_minute,
+        given.tokens_per_minute,
+    )

@@ -1,6 +1,6 @@
 """One paid call, from the intent to the result: the only code that decides to spend money.
 
-call ── check, estimate (nothing is paid yet)
+call ── check, estimate (nothing is paid yet) ── the door, for what will be sent
   └ journal.intend
       ├ fresh ── strays? may_pay? ── POST ─┬ refused: failed, cost 0
       │                                    ├ accepted: journaled with its id ── follow ── conclude
@@ -33,6 +33,7 @@ from jobs.outputs import OutputStore
 from jobs.providers import results
 from jobs.providers.adapter import Ref, State
 from jobs.providers.charges import Charges
+from jobs.providers.door import Door, Open
 from jobs.providers.ending import Call, Ending, through
 from jobs.providers.errors import HeldForPerson, ProviderError, invalid
 from jobs.providers.journal import Journal, LostClaim, Submission
@@ -41,6 +42,7 @@ from jobs.providers.orphans import Orphans, ref_of
 from jobs.providers.reconcile import chance_left, search, unsettled
 from jobs.providers.registry import Provider
 from jobs.providers.strays import Strays
+from jobs.providers.texts import tokens_of
 from jobs.providers.wire import PATIENCE, Sleep, Wire
 
 SENDINGS = 2
@@ -57,13 +59,15 @@ class Runner:
         lease_seconds: float,
         resubmit_up_to_cents: Decimal = Decimal(1),
         charges: Charges | None = None,
+        door: Door | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._providers = providers
         self._lease = lease_seconds
         self._resubmit_up_to = resubmit_up_to_cents
         self._charges = charges or Charges()
-        self._wire = Wire(client, sleep=sleep)
+        self._door = door or Open()
+        self._wire = Wire(client, sleep=sleep, door=self._door)
         self._ending = Ending(self._wire, outputs, self._charges)
         self._orphans = Orphans(providers, self._wire, self._charges)
         self._strays = Strays(self._wire, lease_seconds)
@@ -78,11 +82,12 @@ class Runner:
         *,
         progress: Callable[[float], None],
     ) -> CallResult:
-        """Raises `ProviderError`, `HeldForPerson` or `LostClaim`."""
+        """Raises `ProviderError`, `HeldForPerson`, `LostClaim` or `NotNow`."""
         holder, model, estimate = self._checked(provider, task)
         call = Call(journal, job, step, holder, task, model, estimate, progress)
         fingerprint = _fingerprint(call)
         for _ in range(SENDINGS):
+            await self._enter(call)
             failpoints.reached("intent.due")
             submission = await journal.intend(
                 step,
@@ -118,6 +123,14 @@ class Runner:
             raise invalid(name, message, "unknown_provider")
         return provider, *self._charges.estimate(provider, task)
 
+    async def _enter(self, call: Call) -> None:
+        """Before the intent, so that whoever waits or goes back leaves nothing in doubt."""
+        if not self._door.guards(call.provider.name, call.job):
+            return
+        if await call.journal.begun(call.step):
+            return  # what is there already needs no POST
+        await self._door.enter(call.provider.name, call.job, tokens_of(call.task))
+
     # ---------------------------------------------------------------- a fresh submission
 
     async def _pay(self, call: Call, submission: Submission, fingerprint: str) -> CallResult | None:
@@ -149,8 +162,12 @@ class Runner:
     ) -> State | CallResult | ProviderError:
         """The request and the journal of its answer, as one step."""
         request = call.provider.adapter.submit(call.task, call.provider.account)
+
+        async def again() -> float:
+            return await self._door.again(call.provider.name, call.job, tokens_of(call.task))
+
         try:
-            state = await self._wire.pay(call.provider, request, still_ours)
+            state = await self._wire.pay(call.provider, request, still_ours, again)
         except ProviderError as error:
             failpoints.reached("post.answered")
             return error

@@ -54,6 +54,11 @@ def expected(task: Task) -> Usage:
     return Usage(input_tokens=tokens(task.system or "", task.prompt), output_tokens=answer)
 
 
+def tokens_of(task: Task) -> int:
+    """About how many a limit per minute must let through; media aren't counted in tokens."""
+    return expected(task).tokens if isinstance(task, TextTask | EmbedTask) else 0
+
+
 def cost_of_tokens(
     provider: str, task: Task | None, model: str, usage: Usage, prices: PriceTable
 ) -> Decimal:

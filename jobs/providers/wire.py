@@ -3,12 +3,15 @@
 pay     a POST that costs money: sent again only when nobody can have had it
 ask     anything else: one answer, or a `ProviderError`
 follow  polls until the task has ended, whatever goes wrong in between
+
+What an answer says about how fast we ask is told to the door.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,7 +28,9 @@ from tenacity import (
 from jobs import failpoints
 from jobs.contract import Accepted, Failure, FailureKind
 from jobs.providers.adapter import Op, Ref, Request, Response, State
+from jobs.providers.door import Door, Open
 from jobs.providers.errors import Garbled, ProviderError
+from jobs.providers.pace import used_up
 from jobs.providers.registry import Provider
 from jobs.providers.transport import excludes_acceptance
 
@@ -38,6 +43,8 @@ PAID_ATTEMPTS = 3
 PATIENCE = 5.0
 """The longest wait in place before a paid POST is repeated; for more the job goes back."""
 LONGEST_PAUSE = 60.0
+UNTOLD = 5.0
+"""How long a provider is left alone that has had enough and doesn't say for how long."""
 NEVER_AGAIN = (FailureKind.GONE, FailureKind.POLICY)
 """Answers to a poll after which the task's output can't be had any more."""
 MISSING_POLLS = 3
@@ -46,20 +53,46 @@ MISSING_POLLS = 3
 _backoff = wait_random_exponential(multiplier=0.5, max=PATIENCE)
 
 
+async def _at_once() -> float:
+    return 0.0
+
+
 class Wire:
-    def __init__(self, client: httpx.AsyncClient, *, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        *,
+        sleep: Sleep = asyncio.sleep,
+        door: Door | None = None,
+    ) -> None:
         self._client = client
+        self._door = door or Open()
         self.sleep = sleep
 
     async def pay(
-        self, provider: Provider, request: Request, before_each: Callable[[], None]
+        self,
+        provider: Provider,
+        request: Request,
+        before_each: Callable[[], None],
+        again: Callable[[], Awaitable[float]] = _at_once,
     ) -> State:
-        """Raises `ProviderError`; its failure says whether the provider may have accepted."""
+        """Raises `ProviderError`; its failure says whether the provider may have accepted.
+
+        `again` is asked before a repetition: seconds to wait, or 0 when it may be sent.
+        """
+        refused: Failure | None = None
 
         async def once() -> State:
+            nonlocal refused
+            if refused is not None and (wait := await again()):
+                raise ProviderError(replace(refused, retry_after=wait))
             before_each()
             failpoints.reached("post.due")
-            response = await self.ask(provider, request, "submit")
+            try:
+                response = await self.ask(provider, request, "submit")
+            except ProviderError as error:
+                refused = error.failure
+                raise
             try:
                 return provider.adapter.parse("submit", response)
             except Garbled as error:
@@ -72,7 +105,13 @@ class Wire:
             sleep=self.sleep,
             reraise=True,
         )
-        return await retrying(once)
+        try:
+            return await retrying(once)
+        except ProviderError as error:
+            failure = error.failure
+            if failure.kind is FailureKind.RATE_LIMIT and failure.retry_after is None:
+                self._door.told(provider.name, UNTOLD)
+            raise
 
     async def poll(self, provider: Provider, ref: Ref) -> State:
         """One look at a task."""
@@ -118,9 +157,17 @@ class Wire:
             response = await self._send(provider, request)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ProviderError(_network_failure(provider, error)) from error
-        if not response.ok:
-            raise ProviderError(provider.adapter.classify(op, response))
-        return response
+        if response.ok:
+            self._pace(provider, used_up(response))
+            return response
+        failure = provider.adapter.classify(op, response)
+        if failure.kind is FailureKind.RATE_LIMIT:
+            self._pace(provider, failure.retry_after)
+        raise ProviderError(failure)
+
+    def _pace(self, provider: Provider, wait: float | None) -> None:
+        if wait:
+            self._door.told(provider.name, wait)
 
     async def _send(self, provider: Provider, request: Request) -> Response:
         """The whole exchange within `request_timeout`: a server can't drip for ever."""

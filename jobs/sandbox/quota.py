@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-REQUESTS_PER_MINUTE = 10_000
-TOKENS_PER_MINUTE = 2_000_000
+REQUESTS_PER_MINUTE = 1_000_000
+TOKENS_PER_MINUTE = 1_000_000_000
 MINUTE = 60.0
 
 

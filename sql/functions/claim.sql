@@ -42,8 +42,8 @@ BEGIN
       FROM head h WHERE h.lane = ANY (p_lanes);
 END $$;
 
--- How many more jobs each closed or limited gate ('lane/source') admits. Counts claims only where
--- a limit needs it.
+-- How many more jobs each closed or limited gate ('lane/source') admits; null is no limit. Counts
+-- claims only where a limit needs it.
 CREATE OR REPLACE FUNCTION rowmill.gates(OUT names text[], OUT free integer[])
 LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off AS $$
 BEGIN
@@ -51,24 +51,26 @@ BEGIN
         SELECT l.lane, l.source,
                l.paused_at IS NOT NULL OR l.platform_paused_why IS NOT NULL
                    OR coalesce(greatest(l.broken_until, l.slow_until) > clock_timestamp(), false) AS paused,
-               least(l.max_running, l.platform_max_running, CASE WHEN l.broken_until IS NOT NULL THEN 1 END) AS most
+               least(l.max_running, l.platform_max_running, CASE WHEN l.broken_until IS NOT NULL THEN 1 END) AS most,
+               CASE WHEN l.slow_until > clock_timestamp() - interval '1 minute' THEN l.slow_admits END AS at_once
           FROM rowmill.lanes l
          WHERE l.paused_at IS NOT NULL OR l.platform_paused_why IS NOT NULL
-            OR l.broken_until IS NOT NULL OR l.slow_until > clock_timestamp()
+            OR l.broken_until IS NOT NULL OR l.slow_until > clock_timestamp() - interval '1 minute'
             OR l.max_running IS NOT NULL OR l.platform_max_running IS NOT NULL
     ), running AS MATERIALIZED (
         SELECT q.lane, s.name AS source, q.jobs
           FROM (SELECT c.lane, c.source, count(*) AS jobs FROM rowmill.queue c
                  WHERE c.state = 'claimed' AND c.worker IS NOT NULL   -- so that its index is used
-                   AND EXISTS (SELECT FROM gate g WHERE NOT g.paused)
+                   AND EXISTS (SELECT FROM gate g WHERE NOT g.paused AND g.most IS NOT NULL)
                  GROUP BY 1, 2) q
           JOIN rowmill.sources s ON s.id = q.source
     )
     SELECT array_agg(g.lane || '/' || g.source),
            array_agg(CASE WHEN g.paused THEN 0
-                          ELSE greatest(0, g.most - coalesce((
+                          ELSE least(g.at_once, CASE WHEN g.most IS NOT NULL THEN
+                               greatest(0, g.most - coalesce((
                                SELECT sum(r.jobs) FROM running r
-                                WHERE g.lane IN ('*', r.lane) AND g.source IN ('*', r.source)), 0))
+                                WHERE g.lane IN ('*', r.lane) AND g.source IN ('*', r.source)), 0)) END)
                      END::integer)
       INTO names, free FROM gate g;
 END $$;
@@ -101,6 +103,18 @@ CREATE OR REPLACE FUNCTION rowmill.heal(p_lane text) RETURNS void
 LANGUAGE sql AS $$
     UPDATE rowmill.lanes SET broken_until = NULL, broken_for = NULL, broken_why = NULL
      WHERE lane = p_lane AND source = '*' AND broken_until IS NOT NULL
+$$;
+
+-- A gate's rate is used up: nothing is claimed through it for so long, and then p_admits rows at a
+-- time. Only ever extends it, by no more than ten minutes from now.
+CREATE OR REPLACE FUNCTION rowmill.slow(
+    p_lane text, p_source text, p_seconds double precision, p_admits integer) RETURNS void
+LANGUAGE sql AS $$
+    INSERT INTO rowmill.lanes AS l (lane, source, slow_until, slow_admits)
+    VALUES (p_lane, p_source, clock_timestamp() + make_interval(secs => least(p_seconds, 600)), p_admits)
+    ON CONFLICT (lane, source) DO UPDATE
+       SET slow_until = excluded.slow_until, slow_admits = coalesce(excluded.slow_admits, l.slow_admits)
+     WHERE coalesce(l.slow_until < excluded.slow_until, true)
 $$;
 
 -- Take up to p_want jobs for one worker, in strict order: rank, then ready time, then id.

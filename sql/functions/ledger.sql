@@ -251,6 +251,20 @@ BEGIN
          ORDER BY w.n;
 END $$;
 
+-- Whether intend() would find something of this claim's step: what was sent needs no room any more.
+CREATE OR REPLACE FUNCTION rowmill.begun(p_queue bigint, p_token bigint, p_step text)
+RETURNS boolean LANGUAGE sql STABLE SET enable_seqscan = off SET jit = off
+    SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+    SELECT EXISTS (
+        SELECT FROM rowmill.queue q
+          JOIN rowmill.sources s ON s.id = q.source
+          JOIN rowmill.submissions u ON u.source = s.name AND u.row_key = q.row_key
+                                    AND u.run = q.run AND u.step = p_step
+         WHERE q.id = p_queue AND q.token = p_token
+           AND (u.state NOT IN ('failed', 'cancelled', 'written_off')
+                OR (u.state = 'failed' AND u.cost_cents > 0 AND u.delivered_at IS NULL)))
+$$;
+
 -- What became of submissions: several at once, forward moves only. Needs no token: what happened
 -- at a provider is a fact, whoever holds the job now. Returns the submissions that took the change;
 -- one that had already ended keeps its end. In SQL, which is planned at each call: a plan kept from

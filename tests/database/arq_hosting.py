@@ -18,6 +18,7 @@ from worker.coordination import ConnectionPool
 from worker.ledger import Lease, Ledger
 from worker.maintenance import Maintenance
 from worker.maps import Platform
+from worker.rates import Rates
 from worker.settings import Settings
 from worker.store import Store
 
@@ -37,6 +38,7 @@ async def maintenance_of(store: Store, runner: Runner | None = None) -> Maintena
         worker=lambda: 1,
         platforms=lambda: list(platforms.values()),
         breaker=Breaker(store),
+        rates=Rates(store, {}),
         reload=reload,
         lease=30.0,
         sweep_seconds=60.0,

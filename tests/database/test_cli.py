@@ -149,6 +149,36 @@ async def test_doctor(rowmill: Rowmill, photomemory: str, connect: Connect) -> N
     assert "  tables.triggers: rowmill attach photomemory\n" in said.out
 
 
+async def test_limits(rowmill: Rowmill, photomemory: str, connect: Connect) -> None:
+    await add_videos(await connect(photomemory))
+    rates = ("--requests-per-minute", "60")
+    assert (await rowmill(photomemory, "limit", "nowhere", *rates)).code == 1
+    for wrong in (["replicate"], list(rates), ["replicate", "--all", *rates]):
+        assert (await rowmill(photomemory, "limit", *wrong)).code == 2
+    for wrong in (["--none", "--running", "5"], ["--running", "0"], ["--running", "9999999999"]):
+        assert (await rowmill(photomemory, "limit", "replicate", *wrong)).code == 2
+    said = await rowmill(photomemory, "limit", "replicate", *rates)
+    assert said.out == "lane replicate: 60 requests a minute\n"
+    said = await rowmill(photomemory, "limit", "replicate", "--running", "5", "--json")
+    assert said.json == {
+        "subject": "lane replicate",
+        "lane": "replicate",
+        "source": "*",
+        "max_running": 5,
+        "requests_per_minute": 60,
+        "tokens_per_minute": None,
+    }
+    (lane,) = (await rowmill(photomemory, "status", "--json")).json["lanes"]
+    assert (lane["limit"], lane["requests_per_minute"], lane["slow_until"]) == (5, 60, None)
+    said = await rowmill(photomemory, "limit", "--all", "--tokens-per-minute", "7000")
+    assert said.out == "everything: 7000 tokens a minute\n"
+    told = (await rowmill(photomemory, "providers", "--json")).json["providers"]
+    (replicate,) = [row for row in told if row["provider"] == "replicate"]
+    assert [limit["of"] for limit in replicate["limits"]] == ["everything", "lane replicate"]
+    said = await rowmill(photomemory, "limit", "replicate", "--none")
+    assert said.out == "lane replicate: no limit set here any more\n"
+
+
 async def test_the_version(rowmill: Rowmill) -> None:
     said, long = await rowmill(None, "--version"), await rowmill(None, "version", "--json")
     assert (said.code, said.out) == (0, f"rowmill {long.json['version']}\n")
@@ -297,6 +327,9 @@ SHAPE = {
             "limit",
             "paused",
             "pause_reason",
+            "requests_per_minute",
+            "tokens_per_minute",
+            "slow_until",
             "broken_until",
             "broken_why",
         ),
@@ -346,7 +379,8 @@ async def test_the_shape_of_status_and_its_exit_code(
 
 PROVIDER_SHAPE = {
     *("provider", "adapter", "state", "why", "account", "base_url", "models", "limits"),
-    *("budgets", "spend_cents_today", "spend_cents_month", "open_calls", "open_cents"),
+    *("slow_until", "budgets", "spend_cents_today", "spend_cents_month"),
+    *("open_calls", "open_cents"),
 }
 
 

@@ -123,14 +123,22 @@ async def test_limits_and_budgets(photomemory: str, connect: Connect, store: Sto
         " ('replicate', 'generation_jobs', NULL, 90, 50, 9000)"
     )
     await operators.pause(store, lane="replicate", source="generation_jobs", who="me")
+    await operators.limit(store, {"tokens_per_minute": 900}, lane="replicate", who="me")
     await set_budget(store, "replicate", "day", Decimal(500), "me")
     await set_budget(store, "*", "month", Decimal(9000), "me")
     row = await told(store)
+    none = {"max_running": None, "requests_per_minute": None, "tokens_per_minute": None}
     assert row["limits"] == [
         limit("source generation_jobs", 5, None, None),
-        limit("lane replicate", 7, 60, None),
+        limit("lane replicate", 7, 60, 900),
         limit("lane replicate of generation_jobs", None, 50, 9000),
     ]
+    limited = ProviderSettings(api_key=SecretStr("k"), requests_per_minute=60)
+    runway = await told(store, "runway", runway=limited)
+    assert runway["limits"][0] == none | {"of": "this configuration", "requests_per_minute": 60}
+    assert runway["slow_until"] is None
+    await store.slow("runway", "*", 60, None)
+    assert (await told(store, "runway", runway=limited))["slow_until"]
     assert [(b["lane"], b["period"], b["limit_cents"]) for b in row["budgets"]] == [
         ("*", "month", "9000"),
         ("replicate", "day", "500"),

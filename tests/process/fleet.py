@@ -20,6 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
@@ -70,6 +71,8 @@ class Charge:
     cents: Decimal
     refunded: Decimal
     external_id: str
+    at: datetime
+    """By the provider's clock."""
 
     @property
     def net(self) -> Decimal:
@@ -109,6 +112,7 @@ class Sandbox:
                 cents=Decimal(charge["cents"]),
                 refunded=Decimal(charge["refunded"]),
                 external_id=charge["external_id"],
+                at=datetime.fromisoformat(charge["at"]),
             )
             for charge in charges
         ]

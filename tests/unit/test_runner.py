@@ -19,8 +19,9 @@ from jobs.contract import CallResult, FailureKind, Job, MediaTask, Task, TextTas
 from jobs.network import HostPolicy
 from jobs.outputs import OutputStore
 from jobs.providers.charges import Charges
+from jobs.providers.door import Door
 from jobs.providers.errors import HeldForPerson, ProviderError
-from jobs.providers.journal import LostClaim, State
+from jobs.providers.journal import LostClaim, NotNow, State
 from jobs.providers.prices import PriceTable
 from jobs.providers.registry import ProviderSettings, build_providers
 from jobs.providers.runner import Runner
@@ -71,6 +72,7 @@ class Bench:
         resubmit_up_to_cents: Decimal = Decimal(1),
         account: str = "default",
         charges: Charges | None = None,
+        door: Door | None = None,
     ) -> None:
         settings = ProviderSettings(
             base_url=f"{url or self.vendor.url}/v1",
@@ -86,6 +88,7 @@ class Bench:
             lease_seconds=LEASE,
             resubmit_up_to_cents=resubmit_up_to_cents,
             charges=charges,
+            door=door,
             sleep=self.sleep,
         )
 
@@ -728,3 +731,96 @@ async def test_a_dear_text_whose_sender_is_gone_is_held(bench: Bench) -> None:
     bench.vendor.over.set()
     await first
     assert bench.vendor.sent == 1
+
+
+# --------------------------------------------------------------------------- the door
+
+
+@dataclass
+class Keeper:
+    """A door that writes down who comes, beside what the ledger does."""
+
+    log: list[str]
+    full: bool = False
+    again_after: float = 0.0
+    tokens: list[int] = field(default_factory=list)
+    waits: list[tuple[str, float]] = field(default_factory=list)
+
+    def guards(self, _provider: str, _job: Job) -> bool:
+        return True
+
+    async def enter(self, _provider: str, _job: Job, tokens: int) -> None:
+        self.log.append("enter")
+        self.tokens.append(tokens)
+        if self.full:
+            raise NotNow("full", 9.0, keeps_place=True)
+
+    async def again(self, _provider: str, _job: Job, _tokens: int) -> float:
+        self.log.append("again")
+        return self.again_after
+
+    def told(self, provider: str, seconds: float) -> None:
+        self.waits.append((provider, seconds))
+
+
+@pytest.fixture
+def keeper(bench: Bench) -> Keeper:
+    made = Keeper(bench.ledger.log)
+    bench.rebuild(door=made)
+    return made
+
+
+async def test_the_door_is_before_the_intent(bench: Bench, keeper: Keeper) -> None:
+    await bench.call(TEXT)
+    assert bench.ledger.log == ["enter", "intent", "finished"]
+    await bench.call(IMAGE, step="second")
+    assert bench.ledger.log[3:] == ["enter", "intent", "accepted", "finished"]
+    assert keeper.tokens == [500 + 2, 0], "the answer's limit and the prompt; a picture has none"
+
+
+async def test_a_full_door_leaves_nothing_behind(bench: Bench, keeper: Keeper) -> None:
+    keeper.full = True
+    with pytest.raises(NotNow):
+        await bench.call()
+    assert (bench.ledger.log, bench.vendor.sent) == (["enter"], 0)
+
+
+async def test_what_was_bought_already_needs_no_door(bench: Bench, keeper: Keeper) -> None:
+    result = await bench.call(TEXT)
+    keeper.full = True
+    assert await bench.call(TEXT) == result
+    assert bench.ledger.log == ["enter", "intent", "finished"]
+
+
+@pytest.mark.usefixtures("keeper")
+async def test_a_doubtful_call_that_is_sent_again_goes_through_the_door_again(
+    bench: Bench,
+) -> None:
+    bench.vendor.posts.append("garbled")
+    await bench.call(TEXT)
+    assert bench.ledger.log == [
+        *("enter", "intent", "unknown", "written_off"),
+        *("enter", "intent", "finished"),
+    ]
+
+
+@pytest.mark.usefixtures("keeper")
+async def test_each_repetition_of_a_post_is_counted(bench: Bench) -> None:
+    bench.vendor.posts.extend(["429", "429"])
+    await bench.call(TEXT)
+    assert bench.ledger.log == ["enter", "intent", "again", "again", "finished"]
+    assert bench.vendor.sent == 3
+
+
+async def test_without_room_a_post_is_not_repeated(bench: Bench, keeper: Keeper) -> None:
+    keeper.again_after = 30.0
+    bench.vendor.posts.extend(["429", "429"])
+    failure = (await bench.failing(TEXT)).failure
+    assert (failure.kind, failure.retry_after) == (FailureKind.RATE_LIMIT, 30)
+    assert (bench.vendor.sent, bench.ledger.ends) == (1, [("failed", 0)])
+
+
+async def test_the_door_hears_what_a_provider_says(bench: Bench, keeper: Keeper) -> None:
+    bench.vendor.posts.append("429-long")
+    await bench.failing(TEXT)
+    assert keeper.waits == [("openai", 120)]

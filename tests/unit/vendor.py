@@ -136,7 +136,7 @@ class Vendor:
 
     async def poll(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(f"GET {request.path}")
-        found = next(i for i in self.accepted if i["id"] == request.match_info["id"])
+        found = next(i for i in self.accepted if i.get("id") == request.match_info["id"])
         what = self.polls.popleft() if self.polls else "succeeded"
         if what == "hang":
             self.hung.set()
@@ -156,7 +156,7 @@ class Vendor:
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(f"POST {request.path}")
-        found = next(i for i in self.accepted if i["id"] == request.match_info["id"])
+        found = next(i for i in self.accepted if i.get("id") == request.match_info["id"])
         if self.polls and self.polls[0] == "uncancellable":
             self.polls.popleft()
             return web.json_response({"detail": "no"}, status=500)
@@ -247,6 +247,9 @@ class Ledger:
             if self.steps[number] == step and row.state not in ENDED_WITHOUT:
                 return row
         return None
+
+    async def begun(self, step: str) -> bool:
+        return self.of_step(step) is not None
 
     async def intend(
         self,

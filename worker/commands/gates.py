@@ -1,4 +1,4 @@
-"""rowmill pause and resume."""
+"""rowmill pause, resume and limit."""
 # ruff: noqa: PLC0415 - a command pays only for what it uses
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Lane = Annotated[str | None, typer.Argument(help="A lane, such as openai; `status` lists them.")]
 Table = Annotated[str | None, typer.Option("--source", help="Only jobs of this table.")]
 All = Annotated[bool, typer.Option("--all", help="Everything.")]
+PerMinute = Annotated[
+    int | None, typer.Option(min=1, max=2**31 - 1, help="Of all workers together.")
+]
 Reason = Annotated[str | None, typer.Option(help="Shown by `status` and `job show`.")]
 
 
@@ -72,7 +75,8 @@ def resume(
     """
     Take back a pause: name the lane or table as it was paused.
 
-    A pause on something else that also matches still holds, and is named.
+    What a breaker or a used-up rate has closed is tried again at once. A pause on something else
+    that also matches still holds, and is named.
 
     rowmill resume replicate
 
@@ -98,6 +102,62 @@ def resume(
             typer.echo(f"still paused: {', '.join(still)}")
     if not resumed:
         raise typer.Exit(NOT_DONE)
+
+
+def limit(
+    lane: Lane = None,
+    *,
+    source: Table = None,
+    every: All = False,
+    running: Annotated[
+        int | None, typer.Option(min=1, max=2**31 - 1, help="Jobs at a time.")
+    ] = None,
+    requests_per_minute: PerMinute = None,
+    tokens_per_minute: PerMinute = None,
+    none: Annotated[bool, typer.Option("--none", help="Take the limits set here away.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """
+    Limit how many jobs run at a time, and how fast providers are asked.
+
+    Rates count paid requests, and their tokens as estimated. What isn't named stays as it is. Other
+    limits that match hold too: of the configuration, of the platform, of other names.
+
+    rowmill limit openai --requests-per-minute 500 --tokens-per-minute 200000
+
+    rowmill limit --source generation_jobs --running 20
+
+    rowmill limit openai --none
+    """
+    from worker.store import operators
+
+    at = _gate(lane, source, every)
+    values = (running, requests_per_minute, tokens_per_minute)
+    given: dict[str, int | None] = dict.fromkeys(operators.LIMITS)
+    if not none:
+        named = zip(operators.LIMITS, values, strict=True)
+        given = {name: value for name, value in named if value is not None}
+    if not given or (none and any(values)):
+        raise typer.BadParameter(
+            "say how much: --running, --requests-per-minute, --tokens-per-minute, or --none"
+        )
+
+    async def work(store: Store) -> dict[str, int | None]:
+        return await operators.limit(store, given, lane=at[0], source=at[1], who=who())
+
+    now, gate = with_store(work), operators.Gate(*at)
+    if as_json:
+        print_json({"subject": gate.subject, "lane": gate.lane, "source": gate.source, **now})
+    else:
+        said = [f"{value} {_LIMITED[name]}" for name, value in now.items() if value is not None]
+        typer.echo(f"{gate.subject}: {', '.join(said) or 'no limit set here any more'}")
+
+
+_LIMITED = {
+    "max_running": "at a time",
+    "requests_per_minute": "requests a minute",
+    "tokens_per_minute": "tokens a minute",
+}
 
 
 def _gate(lane: str | None, source: str | None, every: bool) -> tuple[str, str]:

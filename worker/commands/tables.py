@@ -203,7 +203,9 @@ def _lane(lane: Row) -> tuple[str, ...]:
 def _closed(lane: Row) -> str:
     if lane["paused"]:
         return lane["pause_reason"] or "yes"
-    return f"left alone: {lane['broken_why']}" if lane["broken_until"] else ""
+    if lane["broken_until"]:
+        return f"left alone: {lane['broken_why']}"
+    return f"rate used up until {lane['slow_until'][11:19]}Z" if lane["slow_until"] else ""
 
 
 def _worker(worker: Row) -> tuple[str, ...]:

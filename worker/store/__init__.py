@@ -20,12 +20,22 @@ from worker.store.errors import (
     StoreError,
     Unavailable,
 )
-from worker.store.store import Claimed, Head, Pulse, SourceInfo, Started, Store, to_json
+from worker.store.store import (
+    Claimed,
+    Head,
+    LaneRate,
+    Pulse,
+    SourceInfo,
+    Started,
+    Store,
+    to_json,
+)
 
 __all__ = [
     "Claimed",
     "DeadWorker",
     "Head",
+    "LaneRate",
     "LockTimeout",
     "MissingPartition",
     "Pulse",

@@ -1,4 +1,4 @@
-"""What an operator does: find a job, pause and resume lanes, retry and cancel jobs.
+"""What an operator does: find a job, pause, resume and limit lanes, retry and cancel jobs.
 
 Every act is one statement, so the act and its line in `rowmill.actions` commit together, behind any
 pooler. The line keeps what was there before: the statement's snapshot is older than what it does.
@@ -7,7 +7,7 @@ pooler. The line keeps what was there before: the statement's snapshot is older 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ class PlatformRow:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Where a pause is attached: a lane, a table, one lane of one table, or everything."""
+    """Where a pause or limit is attached: a lane, a table, one lane of one table, or everything."""
 
     lane: str = EVERY
     source: str = EVERY
@@ -157,7 +157,8 @@ WITH before AS (
        FOR UPDATE
 ), opened AS (
     UPDATE rowmill.lanes l SET paused_at = NULL, paused_by = NULL, pause_reason = NULL,
-           broken_until = NULL, broken_for = NULL, broken_why = NULL, slow_until = NULL
+           broken_until = NULL, broken_for = NULL, broken_why = NULL,
+           slow_until = NULL, slow_admits = NULL
      WHERE l.lane = $1 AND l.source = $2 AND EXISTS (SELECT FROM before)
 )
 INSERT INTO rowmill.actions (who, action, subject, detail)
@@ -195,7 +196,7 @@ async def resume(
     who: str,
     providers: Iterable[str] = (),
 ) -> bool:
-    """Take a pause back, and close a breaker; False if there was neither.
+    """Take a pause back, close a breaker, end a wait for a rate; False if there was none.
 
     Pauses attached elsewhere still hold.
     """
@@ -238,6 +239,55 @@ async def _known_source(store: Store, source: str) -> str:
             return info.name
     names = ", ".join(info.name for info in known) or "none yet"
     raise UnknownName(f"no attached table {source!r}; attached: {names}")
+
+
+# --------------------------------------------------------------------------- limiting
+
+LIMITS = ("max_running", "requests_per_minute", "tokens_per_minute")
+"""What an operator may limit; the platform's own limits hold beside them."""
+
+# A new rate is measured anew: what the old one closed is opened.
+_LIMIT = """
+WITH before AS (
+    SELECT to_jsonb(l) AS gate FROM rowmill.lanes l WHERE l.lane = $1 AND l.source = $2
+), given AS (
+    SELECT * FROM jsonb_to_record($3::jsonb) AS g (
+           max_running integer, requests_per_minute integer, tokens_per_minute integer)
+), limited AS (
+    INSERT INTO rowmill.lanes AS l (lane, source, max_running, requests_per_minute, tokens_per_minute)
+    SELECT $1, $2, g.max_running, g.requests_per_minute, g.tokens_per_minute FROM given g
+    ON CONFLICT (lane, source) DO UPDATE
+       SET max_running = CASE WHEN $3::jsonb ? 'max_running'
+                              THEN excluded.max_running ELSE l.max_running END,
+           requests_per_minute = CASE WHEN $3::jsonb ? 'requests_per_minute'
+                                      THEN excluded.requests_per_minute ELSE l.requests_per_minute END,
+           tokens_per_minute = CASE WHEN $3::jsonb ? 'tokens_per_minute'
+                                    THEN excluded.tokens_per_minute ELSE l.tokens_per_minute END,
+           slow_until = NULL, slow_admits = NULL
+    RETURNING l.max_running, l.requests_per_minute, l.tokens_per_minute
+), told AS (
+    INSERT INTO rowmill.actions (who, action, subject, detail)
+    VALUES ($4, 'limit', $5, jsonb_build_object('before', (SELECT gate FROM before), 'set', $3::jsonb))
+)
+SELECT * FROM limited
+"""
+
+
+async def limit(
+    store: Store,
+    limits: Mapping[str, int | None],
+    *,
+    lane: str = EVERY,
+    source: str = EVERY,
+    who: str,
+) -> dict[str, int | None]:
+    """Set what `limits` names, None takes it away; returns all that an operator has set there."""
+    gate = await known_gate(store, lane, source)
+    assert limits.keys() <= set(LIMITS)
+    (row,) = await store.fetch(
+        _LIMIT, gate.lane, gate.source, to_json(dict(limits)), who, gate.subject
+    )
+    return dict(row)
 
 
 # --------------------------------------------------------------------------- single jobs

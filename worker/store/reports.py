@@ -37,7 +37,8 @@ SELECT lane, source, paused_at IS NOT NULL AS paused, paused_by, pause_reason,
        platform_paused_why AS closed_why, least(max_running, platform_max_running) AS most,
        least(requests_per_minute, platform_requests_per_minute) AS requests_per_minute,
        least(tokens_per_minute, platform_tokens_per_minute) AS tokens_per_minute,
-       broken_until, broken_why, broken_until > clock_timestamp() AS broken
+       broken_until, broken_why, broken_until > clock_timestamp() AS broken,
+       CASE WHEN slow_until > clock_timestamp() THEN slow_until END AS slow_until
   FROM rowmill.lanes ORDER BY lane, source
 """
 
@@ -153,12 +154,19 @@ def _gated(gates: list[Row], lane: str, source: str) -> Row:
     reasons = [*(g["pause_reason"] for g in pauses), *(g["closed_why"] for g in mine)]
     broken = next((g for g in mine if g["broken_until"]), None)
     return {
-        "limit": min((g["most"] for g in mine if g["most"] is not None), default=None),
+        "limit": _least(mine, "most"),
+        "requests_per_minute": _least(mine, "requests_per_minute"),
+        "tokens_per_minute": _least(mine, "tokens_per_minute"),
+        "slow_until": max((g["slow_until"] for g in mine if g["slow_until"]), default=None),
         "paused": bool(pauses) or any(g["closed_why"] for g in mine),
         "pause_reason": next((reason for reason in reasons if reason), None),
         "broken_until": broken and broken["broken_until"],
         "broken_why": broken and broken["broken_why"],
     }
+
+
+def _least(gates: list[Row], name: str) -> int | None:
+    return min((g[name] for g in gates if g[name] is not None), default=None)
 
 
 def _sources(rows: list[Row], gates: list[Row], lanes: list[Row]) -> list[Row]:

@@ -67,6 +67,19 @@ class Pulse:
     """Queue id → token of everything that is still ours."""
 
 
+@dataclass(frozen=True, slots=True)
+class LaneRate:
+    """What one row of rowmill.lanes says about its pace."""
+
+    lane: str
+    source: str
+    requests: int | None
+    """A minute, of the whole fleet."""
+    tokens: int | None
+    slow: float | None
+    """Seconds until it is claimed from again."""
+
+
 def to_json(value: Any) -> str:
     return json.dumps(value, default=_plain, separators=(",", ":"))
 
@@ -282,7 +295,33 @@ class Store:
         )
         return {row["lane"] for row in rows}
 
+    # ------------------------------------------------------------------ rates
+
+    async def rates(self) -> list[LaneRate]:
+        rows = await self.fetch(
+            "SELECT lane, source, least(requests_per_minute, platform_requests_per_minute) AS"
+            " requests, least(tokens_per_minute, platform_tokens_per_minute) AS tokens,"
+            " greatest(0, extract(epoch FROM slow_until - clock_timestamp()))::double precision"
+            " AS slow FROM rowmill.lanes"
+        )
+        return [LaneRate(**dict(row)) for row in rows]
+
+    async def alive_by_lane(self) -> dict[str, int]:
+        """How many live workers serve each lane."""
+        rows = await self.fetch(
+            "SELECT lane, count(*) AS workers FROM rowmill.workers, unnest(lanes) AS lane"
+            " WHERE stopped_at IS NULL AND heartbeat_at > clock_timestamp() - lease GROUP BY lane"
+        )
+        return {row["lane"]: row["workers"] for row in rows}
+
+    async def slow(self, lane: str, source: str, seconds: float, admits: int | None) -> None:
+        await self.value("SELECT rowmill.slow($1, $2, $3, $4)", lane, source, seconds, admits)
+
     # ------------------------------------------------------------------ the ledger
+
+    async def begun(self, queue_id: int, token: int, step: str) -> bool:
+        """Whether this claim's step has a submission that intend() would return."""
+        return bool(await self.value("SELECT rowmill.begun($1, $2, $3)", queue_id, token, step))
 
     async def intend(self, intents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         # One statement: what it tells of lost commits is of the server that has the intents.
