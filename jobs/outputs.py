@@ -34,7 +34,7 @@ MAX_NAME = 200
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
     url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Some providers ask for their key on downloads too. Dropped on a redirect elsewhere."""
 
 

@@ -8,7 +8,7 @@ follow  polls until the task has ended, whatever goes wrong in between
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -134,13 +134,28 @@ class Wire:
                 )
         except TimeoutError as error:
             raise httpx.ReadTimeout(f"no complete answer in {limit:g} s") from error
+        headers, body = _discreet(answer, provider.account.secrets)
         return Response(
             answer.status_code,
-            answer.headers,
-            answer.content,
+            headers,
+            body,
             received=datetime.now(UTC),
             asked=request.url.removeprefix(provider.account.base_url),
         )
+
+
+def _discreet(answer: httpx.Response, secrets: Sequence[bytes]) -> tuple[httpx.Headers, bytes]:
+    """Without our secrets: some answers repeat the key, and much of what they say is kept.
+
+    Here, before anybody has read or shortened it: half a key can't be recognized any more.
+    """
+    headers, body = answer.headers, answer.content
+    for secret in secrets:
+        body = body.replace(secret, b"***")
+        if any(secret in value for _, value in headers.raw):
+            told = [(name, value.replace(secret, b"***")) for name, value in headers.raw]
+            headers = httpx.Headers(told)
+    return headers, body
 
 
 def _parts(form: Mapping[str, str | bytes] | None) -> list[tuple[str, Any]] | None:
