@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     entries = commands.add_parser("journal", help="entries of the ledger, beside single commits")
     entries.add_argument("--samples", type=int, default=500, help="calls one at a time")
     wire = commands.add_parser("http", help="requests per second beside aiohttp and httpx's own")
-    wire.add_argument("--requests", type=int, default=4000, help="per round and side")
-    wire.add_argument("--rounds", type=int, default=5, help="of each side; the median counts")
+    wire.add_argument("--requests", type=int, default=1000, help="per round and side")
+    wire.add_argument("--rounds", type=int, default=15, help="of each side; the median counts")
     for command in (work, pick, entries, wire):
         command.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
