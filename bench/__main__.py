@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from bench import http, money, pickup, row_work
+from bench import http, journal, money, pickup, row_work
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -27,9 +27,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     work.add_argument("--runs", type=int, default=3, help="runs of each side; the median counts")
     pick = commands.add_parser("pickup", help="INSERT to handler start, beside a bare NOTIFY")
     pick.add_argument("--samples", type=int, default=200)
+    entries = commands.add_parser("journal", help="entries of the ledger, beside single commits")
+    entries.add_argument("--samples", type=int, default=500, help="calls one at a time")
     wire = commands.add_parser("http", help="requests per second beside aiohttp and httpx's own")
-    wire.add_argument("--requests", type=int, default=4000, help="per round and side")
-    wire.add_argument("--rounds", type=int, default=5, help="of each side; the median counts")
+    wire.add_argument("--requests", type=int, default=1000, help="per round and side")
+    wire.add_argument("--rounds", type=int, default=15, help="of each side; the median counts")
     proof = commands.add_parser("money", help="that nothing is lost or paid twice, whatever dies")
     proof.add_argument("--resubmit-up-to-cents", type=Decimal, metavar="N",
                        help="what a worker may risk; without it, its default")  # fmt: skip
@@ -37,11 +39,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     proof.add_argument(
         "--seed", type=int, default=7, help="of the jobs, their faults and the kills"
     )
-    for command in (work, pick, wire, proof):
+    for command in (work, pick, entries, wire, proof):
         command.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
     if options.name == "row-work":
         result = asyncio.run(row_work.run(options.jobs, paid=options.paid, runs=options.runs))
+    elif options.name == "journal":
+        result = asyncio.run(journal.run(options.samples))
     elif options.name == "http":
         result = asyncio.run(http.run(options.requests, options.rounds))
     elif options.name == "money":

@@ -21,10 +21,12 @@ from pydantic import SecretStr
 
 from jobs.providers.adapter import Request
 from jobs.providers.registry import ProviderSettings, build_providers
-from jobs.providers.transport import AiohttpTransport
+from jobs.providers.transport import Client
 from jobs.providers.wire import Wire
 
 AT_ONCE = 200
+SLOW_ROUNDS = 3
+"""Of httpx's own pool, with fewer requests: it would take most of the time."""
 BODY = {
     "model": "gpt-4o-mini",
     "messages": [{"role": "user", "content": "A boat by the sea. " * 20}],
@@ -50,14 +52,19 @@ async def run(requests: int, rounds: int) -> dict[str, Any]:
             rates: dict[str, list[float]] = {name: [] for name in sides}
             for number in range(rounds + 1):
                 for name, post in sides.items():
-                    rate = await _rate(post, requests)
+                    slow = name == "httpcore"
+                    if slow and number > SLOW_ROUNDS:
+                        continue
+                    rate = await _rate(post, AT_ONCE if slow else requests)
                     if number:  # the first round opens the connections
                         rates[name].append(rate)
     finally:
         server.terminate()
         await server.wait()
     medians = {name: round(statistics.median(found), 1) for name, found in rates.items()}
-    return {"name": "http", **medians, "ratio": round(medians["ours"] / medians["aiohttp"], 3)}
+    # Of each round by itself: a machine that is slow for a while is slow for both sides.
+    ratios = [ours / theirs for ours, theirs in zip(rates["ours"], rates["aiohttp"], strict=True)]
+    return {"name": "http", **medians, "ratio": round(statistics.median(ratios), 3)}
 
 
 async def _rate(post: Post, requests: int) -> float:
@@ -77,7 +84,7 @@ async def _rate(post: Post, requests: int) -> float:
 
 
 async def _ours(stack: AsyncExitStack, url: str) -> Post:
-    client = httpx.AsyncClient(transport=AiohttpTransport(limit=AT_ONCE))
+    client = Client(limit=AT_ONCE)
     wire = Wire(await stack.enter_async_context(client))
     settings = ProviderSettings(base_url=url, api_key=SecretStr("none"))
     provider = build_providers({"openai": settings})["openai"]

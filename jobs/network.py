@@ -31,6 +31,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
+"""Where the IPv4 address stands in it is each network's own affair."""
 
 
 class HostRefused(Exception):
@@ -133,7 +135,7 @@ def _is_public(address: Address) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return _is_public(inner)
-        if address.teredo or address.is_site_local or address.is_reserved:
+        if address.teredo or address.is_site_local or address.is_reserved or address in LOCAL_NAT64:
             return False  # old tunnels and compatibility forms; nobody serves files there
     return address.is_global and not address.is_multicast
 

@@ -25,10 +25,15 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 from PIL import Image, ImageOps, ImageStat, UnidentifiedImageError
 
+from jobs.boxes import TooManySamples, check_samples
+
 FileType = Literal["image", "video", "audio"]
 
 MAX_PIXELS = 100_000_000
 """A 10,000 × 10,000 picture; decoded, already 400 MB."""
+MAX_IMAGE_BYTES = 512 * 1024**2
+"""Some of Pillow's formats read the whole file into memory."""
+MAX_SECONDS = 24 * 3600.0
 THUMBNAIL_SIDE = 640
 THUMBNAIL_FRAMES = 120
 """How far into a video to look for a frame that shows something."""
@@ -83,6 +88,8 @@ def inspect(path: Path, thumbnail: Path) -> Media:
 
     Raises `Unreadable`. Slow (it decodes), so call it off the event loop.
     """
+    if path.stat().st_size > MAX_IMAGE_BYTES:
+        return _stream(path, thumbnail)
     try:
         return _image(path, thumbnail)
     except UnidentifiedImageError:
@@ -161,6 +168,10 @@ def _open(file: BinaryIO) -> InputContainer:
 
 
 def _stream(path: Path, thumbnail: Path) -> Media:
+    try:
+        check_samples(path)
+    except TooManySamples as error:
+        raise Unreadable(str(error)) from error
     with _decoding(), path.open("rb") as file, _open(file) as container:
         video = _picture_stream(container)
         return _audio(container) if video is None else _video(container, video, thumbnail)
@@ -182,6 +193,8 @@ def _readable(stream: VideoStream | AudioStream) -> bool:
 def _video(container: InputContainer, stream: VideoStream, thumbnail: Path) -> Media:
     width, height = stream.codec_context.width, stream.codec_context.height
     _check_pixels(width, height)
+    # The size may change from one frame to the next.
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     mime_type, extension = _container_type(container, pictures=True)
     best = _meaningful_frame(container, stream, _fit(width, height))
     if best is None:
@@ -254,10 +267,13 @@ def _sampled(
 
 def _duration(container: InputContainer) -> float:
     if container.duration:
-        return container.duration / av.time_base
-    return float(max((_stream_end(stream) for stream in _coded(container)), default=0)) or (
-        _measured(container)
-    )
+        seconds = container.duration / av.time_base
+    else:
+        ends = max((_stream_end(stream) for stream in _coded(container)), default=0)
+        seconds = float(ends) or _measured(container)
+    if not 0 <= seconds <= MAX_SECONDS:
+        raise Unreadable(f"it claims to last {seconds:,.0f} seconds, at most {MAX_SECONDS:,.0f}")
+    return seconds
 
 
 def _stream_end(stream: VideoStream | AudioStream) -> Fraction:

@@ -9,6 +9,9 @@ from urllib.parse import quote
 import obstore
 from obstore.store import LocalStore, ObjectStore, from_url
 
+PARTS_AT_ONCE = 2
+"""Of a large file, 5 MiB each. obstore's own 12 would hold 60 MiB for every job."""
+
 
 @dataclass(frozen=True, slots=True)
 class Storage:
@@ -24,7 +27,9 @@ class Storage:
         # A local disk has nowhere to keep a content type, and obstore refuses to drop it silently.
         local = isinstance(self.store, LocalStore)
         attributes = None if local else {"Content-Type": mime_type}
-        await obstore.put_async(self.store, key, content, attributes=attributes)
+        await obstore.put_async(
+            self.store, key, content, attributes=attributes, max_concurrency=PARTS_AT_ONCE
+        )
         return self.url(key)
 
     async def get(self, key: str) -> bytes:

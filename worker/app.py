@@ -23,7 +23,7 @@ from jobs.network import HostPolicy
 from jobs.outputs import OutputStore
 from jobs.providers.registry import Provider
 from jobs.providers.runner import Runner
-from jobs.providers.transport import AiohttpTransport
+from jobs.providers.transport import Client
 from jobs.storage import open_storage
 from worker import __version__, transitions
 from worker.breaker import Breaker
@@ -143,7 +143,7 @@ class Worker:
         registry = registry or kinds.load(settings.handlers)
         providers, charges = providers_of(settings), charges_of(settings)
         store = await Store.open(database_url(settings))
-        client = httpx.AsyncClient(transport=AiohttpTransport(limit=settings.slots + 50))
+        client = Client(limit=settings.slots + 50)
         policy = HostPolicy(settings.allow_private_hosts)
         storage = open_storage(settings.storage_url, settings.public_base_url)
         outputs = OutputStore(storage, client, policy, max_bytes=settings.max_output_bytes)

@@ -22,6 +22,10 @@ SECRET_TEXTS = (
     (re.compile(r"(\w+://[^\s:/@]*:)[^\s/@]+@"), r"\1***@"),  # a DSN's password
     (re.compile(r"(\bpassword=)\S+", re.IGNORECASE), r"\1***"),
     (re.compile(r"\b(Bearer|Basic) [\w.~+/=-]+"), r"\1 ***"),
+    (
+        re.compile(r"([?&][\w-]*(?:key|secret|token|signature|sig)=)[^\s&\"']+", re.IGNORECASE),
+        r"\1***",
+    ),
 )
 
 _handler: logging.Handler | None = None
@@ -69,6 +73,8 @@ def _libraries(level: str, shared: list[Processor], last: list[Processor]) -> No
     if _handler is not None:
         root.removeHandler(_handler)
     root.addHandler(handler)
+    # It tells the URL of every request; those of outputs and webhooks often hold a secret.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     root.setLevel(max(_number(level), logging.INFO))  # a library's debug lines are rarely ours
     _handler = handler
 

@@ -22,6 +22,7 @@ class Settings(BaseSettings):
         env_file=".env",
         extra="ignore",
         frozen=True,
+        hide_input_in_errors=True,
     )
 
     database_url: str | None = Field(default=None, description="The Postgres that holds the jobs.")

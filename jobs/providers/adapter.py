@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +24,10 @@ Ref = Mapping[str, Any]
 Op = Literal["submit", "poll", "cancel", "find"]
 Phase = Literal["queued", "running", "succeeded", "failed", "cancelled", "unknown"]
 
+SECRET_HEADER = re.compile("auth|key|token|secret|password", re.IGNORECASE)
+SECRET_LENGTH = 8
+"""No vendor's key is shorter; a shorter word may well be a part of an honest answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -34,8 +39,16 @@ class Account:
     api_key: str = field(default="", repr=False)
     models: Mapping[str, str] = field(default_factory=dict)
     """The default model per medium, for tasks that name none."""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Sent with every request: versions, projects."""
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """What an answer must not repeat: the key, and what headers of our own may hold as well."""
+        given = [value for name, value in self.headers.items() if SECRET_HEADER.search(name)]
+        words = set(" ".join([self.api_key, *given]).split())  # `Bearer` apart
+        words |= {word.replace("/", "\\/") for word in words}  # as some write JSON
+        return tuple(word.encode() for word in words if len(word) >= SECRET_LENGTH)
 
     def over(self, headers: Mapping[str, str]) -> dict[str, str]:
         """`headers` with the account's own over them, in whatever case either is written."""
@@ -47,7 +60,7 @@ class Account:
 class Request:
     method: str
     url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     json: Any = None
     form: Mapping[str, str | bytes] | None = None
     """Sent as multipart/form-data instead of JSON; bytes become a file."""
@@ -105,7 +118,7 @@ class RemoteOutput:
     """A file that is still at the provider, or came inside the answer."""
 
     url: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     data: bytes | None = None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from jobs.providers.adapter import Account, Adapter
 from jobs.providers.vendors.anthropic import Anthropic
@@ -21,6 +21,8 @@ from jobs.providers.vendors.openai_responses import OpenAIResponses
 from jobs.providers.vendors.replicate import Replicate
 from jobs.providers.vendors.runway import Runway
 from jobs.providers.vendors.stability import Stability
+
+HeaderValues = SecretStr | dict[str, str]
 
 ALL: tuple[Adapter, ...] = (
     Anthropic(),
@@ -39,7 +41,7 @@ ADAPTERS: Mapping[str, Adapter] = {adapter.name: adapter for adapter in ALL}
 class ProviderSettings(BaseModel):
     """One provider of the configuration; everything a vendor may change can be set here."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     adapter: str | None = None
     """Needed only when the provider isn't called like its adapter (a second account, a proxy)."""
@@ -58,6 +60,20 @@ class ProviderSettings(BaseModel):
     """Paid requests, of all workers together."""
     tokens_per_minute: int | None = Field(default=None, gt=0)
     """Of prompts and answers, as estimated."""
+
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _trimmed(cls, value: object) -> object:
+        """A file's last line break comes along when a key is read from it."""
+        return value.strip() if isinstance(value, str) else value
+
+    @field_validator("api_key", "headers")
+    @classmethod
+    def _fits_in_a_header(cls, value: HeaderValues) -> HeaderValues:
+        words = value.values() if isinstance(value, dict) else [value.get_secret_value()]
+        if not all(word.isascii() and word.isprintable() for word in words):
+            raise ValueError("only printable ASCII characters fit in a header, and no line breaks")
+        return value
 
 
 @dataclass(frozen=True, slots=True)

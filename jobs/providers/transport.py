@@ -160,6 +160,29 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return self._proxies[key]
 
 
+class Client(httpx.AsyncClient):
+    """httpx over this transport, and without a cookie jar.
+
+    What one job's answer sets is no business of another job's request; and httpx spends as long on
+    looking for cookies as on reading the answer.
+    """
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(transport=AiohttpTransport(limit=limit))
+
+    @property  # type: ignore[misc]  # httpx lets them be set; here nobody can
+    def cookies(self) -> httpx.Cookies:
+        return NO_COOKIES
+
+
+class NoCookies(httpx.Cookies):
+    def extract_cookies(self, response: httpx.Response) -> None:
+        pass
+
+
+NO_COOKIES = NoCookies()
+
+
 class _Body(httpx.AsyncByteStream):
     """The answer's body as it comes; closing it gives the connection back."""
 

@@ -10,9 +10,10 @@ What an answer says about how fast we ask is told to the door.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import httpx
@@ -39,6 +40,8 @@ log = structlog.get_logger(__name__)
 Sleep = Callable[[float], Awaitable[None]]
 
 CONNECT_SECONDS = 10.0
+MAX_ANSWER = 256 * 1024**2
+"""A file inside of an answer is held in memory, so it can't be as large as a download."""
 PAID_ATTEMPTS = 3
 PATIENCE = 5.0
 """The longest wait in place before a paid POST is repeated; for more the job goes back."""
@@ -50,6 +53,8 @@ NEVER_AGAIN = (FailureKind.GONE, FailureKind.POLICY)
 MISSING_POLLS = 3
 """In a row: a new task may not have reached the replica that is asked first."""
 
+_parsed = lru_cache(maxsize=1000)(httpx.URL)
+"""The same few URLs take every paid request."""
 _backoff = wait_random_exponential(multiplier=0.5, max=PATIENCE)
 
 
@@ -174,24 +179,55 @@ class Wire:
         limit = provider.request_timeout
         try:
             async with asyncio.timeout(limit):
-                answer = await self._client.request(
+                asked = self._client.build_request(
                     request.method,
-                    request.url,
+                    _parsed(request.url),
                     headers=dict(request.headers),
                     json=request.json,
                     files=_parts(request.form),
                     timeout=httpx.Timeout(limit, connect=min(CONNECT_SECONDS, limit)),
-                    follow_redirects=False,
                 )
+                answer = await self._client.send(asked, stream=True, follow_redirects=False)
+                try:
+                    content = await _whole(answer)
+                finally:
+                    await answer.aclose()
         except TimeoutError as error:
             raise httpx.ReadTimeout(f"no complete answer in {limit:g} s") from error
+        headers, body = _discreet(answer.headers, content, provider.account.secrets)
         return Response(
             answer.status_code,
-            answer.headers,
-            answer.content,
+            headers,
+            body,
             received=datetime.now(UTC),
             asked=request.url.removeprefix(provider.account.base_url),
         )
+
+
+async def _whole(answer: httpx.Response) -> bytes:
+    """The answer unpacked, unless it is more than anybody would want to hold."""
+    chunks, size = [], 0
+    async for chunk in answer.aiter_bytes():
+        size += len(chunk)
+        if size > MAX_ANSWER:
+            raise httpx.RemoteProtocolError(f"the answer is larger than {MAX_ANSWER:,} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _discreet(
+    headers: httpx.Headers, body: bytes, secrets: Sequence[bytes]
+) -> tuple[httpx.Headers, bytes]:
+    """Without our secrets: some answers repeat the key, and much of what they say is kept.
+
+    Here, before anybody has read or shortened it: half a key can't be recognized any more.
+    """
+    for secret in secrets:
+        body = body.replace(secret, b"***")
+        if any(secret in value for _, value in headers.raw):
+            told = [(name, value.replace(secret, b"***")) for name, value in headers.raw]
+            headers = httpx.Headers(told)
+    return headers, body
 
 
 def _parts(form: Mapping[str, str | bytes] | None) -> list[tuple[str, Any]] | None:

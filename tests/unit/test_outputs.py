@@ -438,6 +438,16 @@ async def test_storage_trouble_is_transient(client: httpx.AsyncClient, tmp_path:
         "http://100.64.0.1/x",
         "http://224.0.0.1/x",
         "http://2130706434/x",  # 127.0.0.2 as one number
+        "http://0x7f.0.0.2/x",
+        "http://0177.0.0.2/x",
+        "http://127.2/x",
+        "http://[::]/x",
+        "http://[::ffff:169.254.169.254]/x",
+        "http://[::7f00:2]/x",
+        "http://[2002:7f00:2::1]/x",  # 6to4 of 127.0.0.2
+        "http://[64:ff9b:1::7f00:2]/x",
+        "http://8.8.8.8@127.0.0.2/x",
+        "https://127.0.0.2/x",
         "ftp://8.8.8.8/x",
         "file:///etc/passwd",
         "http:///x",

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from aiohttp import web
 
-from jobs.providers.transport import AiohttpTransport, excludes_acceptance
+from jobs.providers.transport import AiohttpTransport, Client, excludes_acceptance
 
 BODY = {"prompt": "a paid request"}
 PATIENT = httpx.Timeout(30.0)
@@ -479,3 +479,22 @@ async def test_proxy_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
             with pytest.raises(httpx.ConnectError) as caught:
                 await client.post("http://provider.invalid/", json=BODY)
     assert excludes_acceptance(caught.value)
+
+
+async def test_a_cookie_of_one_answer_is_not_sent_with_the_next_request() -> None:
+    told: list[str | None] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        told.append(request.headers.get("Cookie"))
+        return web.Response(headers={"Set-Cookie": "session=of-one-job; Path=/"})
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with Client(limit=1) as client:
+        for _ in range(2):
+            await client.get(f"http://127.0.0.1:{runner.addresses[0][1]}/")
+    await runner.cleanup()
+    assert told == [None, None]

@@ -93,6 +93,8 @@ def _of_settings(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
         name = "__".join(str(part) for part in problem["loc"]).upper()
-        given = "" if SECRET_NAMES.search(name) else f" (it is {problem['input']!r})"
+        # What stands in a provider's wrong place may well be its key.
+        secret = SECRET_NAMES.search(name) or name.startswith("PROVIDERS")
+        given = "" if secret else f" (it is {problem['input']!r})"
         lines.append(f"ROWMILL_{name}: {problem['msg']}{given}")
     return "; ".join(lines) + ": see docs/configuration.md"

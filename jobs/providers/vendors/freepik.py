@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +17,6 @@ from jobs.contract import Failure, FailureKind, MediaTask, Task, Usage
 from jobs.providers.adapter import (
     Account,
     Op,
-    Page,
     Phase,
     Ref,
     RemoteOutput,
@@ -32,6 +30,7 @@ from jobs.providers.failures import failure_of
 from jobs.providers.media_tasks import as_media, media_model, problem_of_media
 from jobs.providers.prices import PriceTable
 from jobs.providers.vendors.freepik_models import LOOK, Model, model_named
+from jobs.providers.vendors.unlisted import Unlisted
 
 SCHEMES = ("https://", "http://", "data:image/")
 MAX_PROMPT = 2500
@@ -46,7 +45,7 @@ PHASES: Mapping[str, Phase] = {
 QUOTA = re.compile(r"(?i)free trial|(?:not enough|insufficient) credits")
 
 
-class Freepik:
+class Freepik(Unlisted):
     name = "freepik"
     base_url = "https://api.magnific.com/v1/ai"
     poll_seconds = 3.0
@@ -93,12 +92,6 @@ class Freepik:
 
     def cancel(self, _ref: Ref, _account: Account) -> Request | None:
         return None
-
-    def find(self, _account: Account) -> Request | None:
-        return None
-
-    def listed(self, _since: datetime, _response: Response, _account: Account) -> Page:
-        return Page()
 
     def parse(self, op: Op, response: Response) -> State:
         body = response.object()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +16,6 @@ from jobs.contract import Failure, FailureKind, MediaTask, Task, Usage
 from jobs.providers.adapter import (
     Account,
     Op,
-    Page,
     Phase,
     Ref,
     RemoteOutput,
@@ -31,6 +29,7 @@ from jobs.providers.failures import LONG_WAIT, failure_of
 from jobs.providers.media_tasks import as_media, media_model, problem_of_media
 from jobs.providers.prices import Price, PriceTable
 from jobs.providers.vendors.runway_models import ANY, LISTED, MODES, Mode
+from jobs.providers.vendors.unlisted import Unlisted
 
 VERSION = "2024-11-06"
 CENTS_PER_CREDIT = Decimal(1)
@@ -65,7 +64,7 @@ KIND_BY_WORDS = (
 )
 
 
-class Runway:
+class Runway(Unlisted):
     name = "runway"
     base_url = "https://api.dev.runwayml.com/v1"
     poll_seconds = 5.0
@@ -118,12 +117,6 @@ class Runway:
         Afterwards Runway no longer knows it, so its cost can't be learnt: one that ran was billed.
         """
         return self._request("DELETE", f"/tasks/{ref['id']}", account)
-
-    def find(self, _account: Account) -> Request | None:
-        return None
-
-    def listed(self, _since: datetime, _response: Response, _account: Account) -> Page:
-        return Page()
 
     def parse(self, op: Op, response: Response) -> State:
         body = response.object()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -18,7 +17,6 @@ from jobs.contract import Failure, FailureKind, MediaTask, Task, Usage
 from jobs.providers.adapter import (
     Account,
     Op,
-    Page,
     Phase,
     Ref,
     RemoteOutput,
@@ -31,6 +29,7 @@ from jobs.providers.errors import Garbled, invalid
 from jobs.providers.failures import failure_of
 from jobs.providers.inline import from_base64, from_data_url
 from jobs.providers.prices import PriceTable
+from jobs.providers.vendors.unlisted import Unlisted
 
 LOCK_OUT = 60.0
 """Seconds nobody is served after too many requests; the answer doesn't tell."""
@@ -72,7 +71,7 @@ ENDPOINTS: Mapping[str, Endpoint] = {
 DIFFUSION = Endpoint("generate/sd3", ratio="without image")
 
 
-class Stability:
+class Stability(Unlisted):
     name = "stability"
     base_url = "https://api.stability.ai/v2beta"
     poll_seconds = 10.0
@@ -113,12 +112,6 @@ class Stability:
 
     def cancel(self, _ref: Ref, _account: Account) -> Request | None:
         return None
-
-    def find(self, _account: Account) -> Request | None:
-        return None
-
-    def listed(self, _since: datetime, _response: Response, _account: Account) -> Page:
-        return Page()
 
     def parse(self, _op: Op, response: Response) -> State:
         """The picture as bytes or as JSON, whichever `Accept` was sent; or where it will be."""
