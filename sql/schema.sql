@@ -610,8 +610,8 @@ CREATE FUNCTION rowmill.record(p_entries jsonb) RETURNS TABLE(id bigint)
                            THEN clock_timestamp() END
       FROM jsonb_to_recordset(p_entries) AS e (
            id bigint, state rowmill.submission_state, ref jsonb, external_id text, result jsonb,
-           error text, cost_cents numeric)
-     WHERE u.id = e.id
+           error text, cost_cents numeric, intended_at timestamptz)
+     WHERE u.id = e.id AND u.intended_at = coalesce(e.intended_at, u.intended_at)
        AND u.id = ANY (ARRAY(SELECT (i ->> 'id')::bigint FROM jsonb_array_elements(p_entries) i))
        AND (e.state, u.state) IN (
            ('accepted', 'intent'), ('accepted', 'unknown'),

@@ -116,7 +116,9 @@ class Ledger:
     def __init__(self, store: Store, lease: Lease) -> None:
         self._store = store
         self.lease = lease
-        self._intents: GroupCommit[dict[str, Any], dict[str, Any]] = GroupCommit(store.intend)
+        self._intents: GroupCommit[dict[str, Any], dict[str, Any]] = GroupCommit(
+            store.intend, key=itemgetter("queue_id")
+        )
         self._entries: GroupCommit[dict[str, Any], bool] = GroupCommit(
             self._journal, key=itemgetter("id")
         )
@@ -147,14 +149,18 @@ class Ledger:
         """Record what happened at a provider."""
         return await self._surely(partial(self._entries.ask, clean(entry)))
 
-    async def park(self, submission: int, contents: Sequence[bytes]) -> None:
-        await self._surely(partial(self._store.park, submission, contents))
+    async def park(
+        self, submission: int, intended_at: datetime | None, contents: Sequence[bytes]
+    ) -> None:
+        await self._surely(partial(self._store.park, submission, intended_at, contents))
 
     async def parked(self, submission: int) -> list[bytes]:
         return await self._store.parked(submission)
 
-    async def kept(self, submission: int, result: Mapping[str, Any]) -> None:
-        await self._surely(partial(self._store.kept, submission, clean(result)))
+    async def kept(
+        self, submission: int, intended_at: datetime | None, result: Mapping[str, Any]
+    ) -> None:
+        await self._surely(partial(self._store.kept, submission, intended_at, clean(result)))
 
     async def _surely(self, write: Callable[[], Awaitable[R]]) -> R:
         """What was paid for is written down, however long that takes."""
@@ -190,6 +196,8 @@ class ClaimJournal:
         """The part of it that brought nothing."""
         self.open: dict[int, Submission] = {}
         """Submissions the provider may still be working on."""
+        self.times: dict[int, datetime] = {}
+        """When each was intended: after a failover that lost commits a number may come again."""
         self.external_id: str | None = None
         """The latest task a provider accepted; written to the row for others to see."""
 
@@ -225,6 +233,7 @@ class ClaimJournal:
         if row["verdict"] == "refused":
             raise NotAllowed(row["message"] or "the customer's allowance is used up")
         submission = submission_of(row, fresh=row["verdict"] == "fresh")
+        self.times[submission.id] = submission.intended_at
         if submission.state is State.FAILED:
             self.wasted += submission.cost_cents or 0
         elif submission.state is not State.FINISHED:
@@ -239,8 +248,8 @@ class ClaimJournal:
 
     async def accepted(self, submission: int, *, ref: Mapping[str, Any], external_id: str) -> bool:
         try:
-            taken = await self._ledger.write(
-                id=submission, state="accepted", ref=ref, external_id=external_id
+            taken = await self._write(
+                submission, state="accepted", ref=ref, external_id=external_id
             )
         except Refused as error:
             if error.sqlstate == "23505":
@@ -252,21 +261,19 @@ class ClaimJournal:
         return taken
 
     async def unknown(self, submission: int, failure: Failure) -> None:
-        await self._ledger.write(id=submission, state="unknown", error=failure.message)
+        await self._write(submission, state="unknown", error=failure.message)
 
     async def finished(
         self, submission: int, *, result: Mapping[str, Any], cost_cents: Decimal
     ) -> None:
         self._ended(submission, cost_cents)
-        await self._ledger.write(
-            id=submission, state="finished", result=result, cost_cents=cost_cents
-        )
+        await self._write(submission, state="finished", result=result, cost_cents=cost_cents)
 
     async def failed(self, submission: int, failure: Failure, *, cost_cents: Decimal) -> None:
         self._ended(submission, cost_cents)
         self.wasted += cost_cents
-        await self._ledger.write(
-            id=submission,
+        await self._write(
+            submission,
             state="failed",
             error=failure.message,
             cost_cents=cost_cents,
@@ -275,21 +282,21 @@ class ClaimJournal:
 
     async def cancelled(self, submission: int, *, cost_cents: Decimal) -> None:
         self._ended(submission, cost_cents)
-        await self._ledger.write(id=submission, state="cancelled", cost_cents=cost_cents)
+        await self._write(submission, state="cancelled", cost_cents=cost_cents)
 
     async def written_off(self, submission: int, reason: str, *, unpaid: bool) -> None:
         self.open.pop(submission, None)
         cost = Decimal(0) if unpaid else None
-        await self._ledger.write(id=submission, state="written_off", error=reason, cost_cents=cost)
+        await self._write(submission, state="written_off", error=reason, cost_cents=cost)
 
     async def park(self, submission: int, contents: Sequence[bytes]) -> None:
-        await self._ledger.park(submission, contents)
+        await self._ledger.park(submission, self.times.get(submission), contents)
 
     async def parked(self, submission: int) -> list[bytes]:
         return await self._ledger.parked(submission)
 
     async def kept(self, submission: int, *, result: Mapping[str, Any]) -> None:
-        await self._ledger.kept(submission, result)
+        await self._ledger.kept(submission, self.times.get(submission), result)
 
     async def known(self, provider: str, account: str, external_ids: Sequence[str]) -> set[str]:
         return await self._ledger.known(provider, account, external_ids)
@@ -301,6 +308,10 @@ class ClaimJournal:
         """
         nobodys = await self._ledger.nobodys(list(self.open)) if self.open else set()
         return [submission for submission in self.open.values() if submission.id in nobodys]
+
+    async def _write(self, submission: int, **entry: Any) -> bool:
+        when = self.times.get(submission)
+        return await self._ledger.write(id=submission, intended_at=when, **entry)
 
     def _ended(self, submission: int, cost_cents: Decimal) -> None:
         self.open.pop(submission, None)

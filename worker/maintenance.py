@@ -48,6 +48,7 @@ class LateJournal(ClaimJournal):
         unwanted: Callable[[str, str], Awaitable[bool]],
     ) -> None:
         super().__init__(ledger, queue_id=0, token=0, worker=worker)
+        self.times[row["id"]] = row["intended_at"]
         self._store = store
         self._source, self._key = row["source"], row["row_key"]
         self._unwanted = unwanted

@@ -267,7 +267,8 @@ $$;
 
 -- What became of submissions: several at once, forward moves only. Needs no token: what happened
 -- at a provider is a fact, whoever holds the job now. Returns the submissions that took the change;
--- one that had already ended keeps its end. In SQL, which is planned at each call: a plan kept from
+-- one that had already ended keeps its end. A number alone may mean another one after a failover that
+-- lost commits; its time doesn't. In SQL, which is planned at each call: a plan kept from
 -- an empty ledger would read the whole of a full one.
 CREATE OR REPLACE FUNCTION rowmill.record(p_entries jsonb)
 RETURNS TABLE (id bigint) LANGUAGE sql SET enable_seqscan = off SET jit = off
@@ -285,8 +286,8 @@ RETURNS TABLE (id bigint) LANGUAGE sql SET enable_seqscan = off SET jit = off
                            THEN clock_timestamp() END
       FROM jsonb_to_recordset(p_entries) AS e (
            id bigint, state rowmill.submission_state, ref jsonb, external_id text, result jsonb,
-           error text, cost_cents numeric)
-     WHERE u.id = e.id
+           error text, cost_cents numeric, intended_at timestamptz)
+     WHERE u.id = e.id AND u.intended_at = coalesce(e.intended_at, u.intended_at)
        AND u.id = ANY (ARRAY(SELECT (i ->> 'id')::bigint FROM jsonb_array_elements(p_entries) i))
        AND (e.state, u.state) IN (
            ('accepted', 'intent'), ('accepted', 'unknown'),

@@ -8,10 +8,11 @@ from decimal import Decimal
 
 import pytest
 
-from jobs.providers.journal import LostClaim, State, Submission
+from jobs.providers.journal import LostClaim, NotNow, State, Submission
 from tests.database.journaling import at_work, intend, journal_of, ledger_rows
 from tests.database.support import Connect, Hand, OpenStore, failure
 from worker.ledger import ClaimJournal, Lease, Ledger
+from worker.store.budgets import set_budget
 
 MOVES = {
     State.INTENT: set(State) - {State.INTENT},
@@ -324,3 +325,44 @@ async def test_only_what_finished_is_kept(
     assert await journal.parked(submission.id) == [b"one"]
     (row,) = await ledger_rows(connection)
     assert (row["state"], row["result"]) == ("intent", None)
+
+
+async def test_a_number_that_is_given_again_means_another_submission(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    """After a failover that lost commits, a sequence starts again before them."""
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    hand, (work, other) = await at_work(connection, store, 2)
+    lost, journal = journal_of(store, work, hand), journal_of(store, other, hand)
+    number = (await intend(lost)).id
+    await connection.execute("DELETE FROM rowmill.submissions")
+    await connection.execute(
+        "SELECT setval(pg_get_serial_sequence('rowmill.submissions', 'id'), $1, false)", number
+    )
+    assert (await intend(journal)).id == number
+    assert not await lost.accepted(number, ref={"id": "lost"}, external_id="lost")
+    await lost.finished(number, result={"kept": True}, cost_cents=Decimal(4))
+    await lost.park(number, [b"lost"])
+    (row,) = await ledger_rows(connection)
+    assert (row["row_key"], row["state"], row["ref"]) == (other.key, "intent", None)
+    assert await journal.accepted(number, ref={"id": "own"}, external_id="own")
+    await journal.finished(number, result={"kept": False}, cost_cents=Decimal(4))
+    await lost.kept(number, result={"kept": True})
+    (row,) = await ledger_rows(connection)
+    assert (row["state"], '"kept": false' in row["result"]) == ("finished", True)
+    assert await journal.parked(number) == []
+
+
+async def test_two_calls_of_one_job_are_never_intended_in_one_commit(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    """What a budget allows is decided for each of them."""
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    hand, (work,) = await at_work(connection, store)
+    await set_budget(store, "replicate", "day", Decimal(20), "tests")
+    journal = journal_of(store, work, hand)
+    asked = await asyncio.gather(
+        *(intend(journal, step) for step in ("one", "two", "three")), return_exceptions=True
+    )
+    assert [isinstance(answer, NotNow) for answer in asked] == [False, True, True]
+    assert len(await ledger_rows(connection)) == 1

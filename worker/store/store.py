@@ -342,12 +342,17 @@ class Store:
         rows = await self.fetch("SELECT id FROM rowmill.journal($1)", to_json(list(entries)))
         return {r["id"] for r in rows}
 
-    async def park(self, submission: int, contents: Sequence[bytes]) -> None:
+    async def park(
+        self, submission: int, intended_at: datetime | None, contents: Sequence[bytes]
+    ) -> None:
         await self.value(
             "INSERT INTO rowmill.parked (submission, nth, content)"
-            " SELECT $1, c.nth - 1, c.content FROM unnest($2::bytea[]) WITH ORDINALITY c (content, nth)"
+            " SELECT u.id, c.nth - 1, c.content FROM rowmill.submissions u,"
+            " unnest($3::bytea[]) WITH ORDINALITY c (content, nth)"
+            " WHERE u.id = $1 AND u.intended_at = coalesce($2, u.intended_at)"
             " ON CONFLICT (submission, nth) DO NOTHING",
             submission,
+            intended_at,
             list(contents),
         )
 
@@ -357,12 +362,15 @@ class Store:
         )
         return [r["content"] for r in rows]
 
-    async def kept(self, submission: int, result: Mapping[str, Any]) -> None:
+    async def kept(
+        self, submission: int, intended_at: datetime | None, result: Mapping[str, Any]
+    ) -> None:
         await self.value(
-            "WITH kept AS (UPDATE rowmill.submissions SET result = $2"
-            " WHERE id = $1 AND state = 'finished' RETURNING id)"
+            "WITH kept AS (UPDATE rowmill.submissions SET result = $3 WHERE id = $1"
+            " AND intended_at = coalesce($2, intended_at) AND state = 'finished' RETURNING id)"
             " DELETE FROM rowmill.parked p USING kept k WHERE p.submission = k.id",
             submission,
+            intended_at,
             to_json(dict(result)),
         )
 
