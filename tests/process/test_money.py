@@ -111,6 +111,20 @@ REFUSALS = {
         "ALTER TABLE public.media_files ALTER COLUMN content_hash TYPE varchar(64)",
         "value too long for type character varying(10)",
     ),
+    "overflow": Refusal(
+        "ALTER TABLE public.media_files ALTER COLUMN duration_seconds TYPE numeric(2,2)",
+        "ALTER TABLE public.media_files ALTER COLUMN duration_seconds TYPE numeric(10,3)",
+        "numeric field overflow",
+    ),
+    "foreign key": Refusal(
+        """
+        CREATE TABLE public.archive (key text PRIMARY KEY);
+        ALTER TABLE public.media_files ADD CONSTRAINT archived
+            FOREIGN KEY (file_key) REFERENCES public.archive NOT VALID
+        """,
+        "ALTER TABLE public.media_files DROP CONSTRAINT archived",
+        "archived",
+    ),
     "check": Refusal(
         "ALTER TABLE public.usage_records ADD CONSTRAINT cheap CHECK (cost_cents < 2) NOT VALID",
         "ALTER TABLE public.usage_records DROP CONSTRAINT cheap",
