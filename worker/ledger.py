@@ -162,6 +162,12 @@ class Ledger:
     ) -> None:
         await self._surely(partial(self._store.kept, submission, intended_at, clean(result)))
 
+    async def spoiled(
+        self, submission: int, intended_at: datetime | None, failure: Failure
+    ) -> None:
+        told = clean(failure_to_json(failure))
+        await self._surely(partial(self._store.spoiled, submission, intended_at, told))
+
     async def _surely(self, write: Callable[[], Awaitable[R]]) -> R:
         """What was paid for is written down, however long that takes."""
         while True:
@@ -190,8 +196,7 @@ class ClaimJournal:
         self._queue_id = queue_id
         self._token = token
         self._worker = worker
-        self.spent = Decimal(0)
-        """What calls of this claim cost, whatever became of them."""
+        self._costs: dict[int, Decimal] = {}
         self.wasted = Decimal(0)
         """The part of it that brought nothing."""
         self.open: dict[int, Submission] = {}
@@ -242,6 +247,11 @@ class ClaimJournal:
 
     async def begun(self, step: str) -> bool:
         return await self._ledger.begun(self._queue_id, self._token, step)
+
+    @property
+    def spent(self) -> Decimal:
+        """What calls of this claim cost, whatever became of them."""
+        return sum(self._costs.values(), Decimal(0))
 
     def may_pay(self) -> bool:
         return self._ledger.lease.young()
@@ -298,6 +308,11 @@ class ClaimJournal:
     async def kept(self, submission: int, *, result: Mapping[str, Any]) -> None:
         await self._ledger.kept(submission, self.times.get(submission), result)
 
+    async def spoiled(self, submission: int, failure: Failure, *, cost_cents: Decimal) -> None:
+        self._ended(submission, cost_cents)
+        self.wasted += cost_cents
+        await self._ledger.spoiled(submission, self.times.get(submission), failure)
+
     async def known(self, provider: str, account: str, external_ids: Sequence[str]) -> set[str]:
         return await self._ledger.known(provider, account, external_ids)
 
@@ -315,7 +330,7 @@ class ClaimJournal:
 
     def _ended(self, submission: int, cost_cents: Decimal) -> None:
         self.open.pop(submission, None)
-        self.spent += cost_cents
+        self._costs[submission] = cost_cents
 
 
 def submission_of(row: Mapping[str, Any], *, fresh: bool) -> Submission:

@@ -130,7 +130,7 @@ class Ending:
         except OutputError as error:
             failure = error.failure
             if failure.kind is FailureKind.TRANSIENT:
-                # Our trouble, or a passing one: it stays accepted, so another try needs no POST.
+                # Our trouble, or a passing one: what is journaled stays, another try needs no POST.
                 raise ProviderError(failure) from error
             if failure.code in OURS_TO_CHANGE:
                 raise HeldForPerson(
@@ -154,16 +154,22 @@ class Ending:
     async def _fail(self, call: Call, submission: int, failure: Failure, cost: Decimal) -> NoReturn:
         if call.ended is None:
             await through(call.journal.failed(submission, failure, cost_cents=cost))
-            failpoints.reached("failed.committed")
+        else:
+            cost = results.cost_of(call.ended)
+            await through(call.journal.spoiled(submission, failure, cost_cents=cost))
+            await self._safe.drop(call.ended)
+        failpoints.reached("failed.committed")
         raise ProviderError(failure)
 
 
 def _result(
     call: Call, state: State, cost: Decimal, outputs: tuple[Output, ...] = ()
 ) -> CallResult:
+    # Its row may name another provider by now.
+    ended = None if call.ended is None else results.from_json(call.ended)
     return CallResult(
-        provider=call.provider.name,
-        model=call.model,
+        provider=ended.provider if ended else call.provider.name,
+        model=ended.model if ended else call.model,
         external_id=state.external_id,
         cost_cents=cost,
         usage=state.usage,

@@ -7,6 +7,7 @@ its change is committed. A submission moves
        │          ├───────> failed | cancelled
        ├──> unknown ──> accepted | written_off
        └──> finished | failed | written_off          (a synchronous call skips `accepted`)
+    finished ──> failed                              (what it brought turned out to be of no use)
 
 and a step has at most one submission that is not failed, cancelled or written off. A failure that
 was billed counts as live until its job has settled: a crash in between doesn't buy it again.
@@ -143,6 +144,10 @@ class Journal(Protocol):
 
     async def kept(self, submission: int, *, result: Mapping[str, Any]) -> None:
         """Of one that finished: its outputs are in their place now, and nothing is parked."""
+        ...
+
+    async def spoiled(self, submission: int, failure: Failure, *, cost_cents: Decimal) -> None:
+        """Of one that finished: what it brought is of no use. It was paid for all the same."""
         ...
 
     async def known(self, provider: str, account: str, external_ids: Sequence[str]) -> set[str]:

@@ -89,14 +89,7 @@ class Runner:
         for _ in range(SENDINGS):
             await self._enter(call)
             failpoints.reached("intent.due")
-            submission = await journal.intend(
-                step,
-                provider=holder.name,
-                account=holder.account.name,
-                model=model,
-                estimate_cents=estimate,
-                fingerprint=fingerprint,
-            )
+            submission = await self._intended(call, fingerprint)
             if submission.fresh:
                 failpoints.reached("intent.committed")
                 result = await self._pay(call, submission, fingerprint)
@@ -131,14 +124,37 @@ class Runner:
             return  # what is there already needs no POST
         await self._door.enter(call.provider.name, call.job, tokens_of(call.task))
 
+    async def _intended(self, call: Call, fingerprint: str) -> Submission:
+        """Whoever is stopped meanwhile takes it back: nobody will send it, or know that."""
+        asked = asyncio.ensure_future(
+            call.journal.intend(
+                call.step,
+                provider=call.provider.name,
+                account=call.provider.account.name,
+                model=call.model,
+                estimate_cents=call.estimate,
+                fingerprint=fingerprint,
+            )
+        )
+        try:
+            return await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            await asyncio.wait([asked])
+            if not asked.cancelled() and asked.exception() is None and asked.result().fresh:
+                await self._take_back(call, asked.result())
+            raise
+
+    async def _take_back(self, call: Call, submission: Submission) -> None:
+        await through(call.journal.written_off(submission.id, "it was never sent", unpaid=True))
+
     # ---------------------------------------------------------------- a fresh submission
 
     async def _pay(self, call: Call, submission: Submission, fingerprint: str) -> CallResult | None:
         """None: it was written off, and the call may intend again."""
         try:
             strays = await self._strays.like(call.journal, call.provider, submission, fingerprint)
-        except ProviderError:
-            await call.journal.written_off(submission.id, "it was never sent", unpaid=True)
+        except BaseException:
+            await self._take_back(call, submission)
             raise
         for task in strays:
             if await _owned(call, submission.id, task.ref, task.external_id):
@@ -172,7 +188,7 @@ class Runner:
             failpoints.reached("post.answered")
             return error
         except LostClaim:
-            await call.journal.written_off(submission.id, "it was never sent", unpaid=True)
+            await self._take_back(call, submission)
             raise
         failpoints.reached("post.answered")
         if state.ref is None:

@@ -366,3 +366,41 @@ async def test_two_calls_of_one_job_are_never_intended_in_one_commit(
     )
     assert [isinstance(answer, NotNow) for answer in asked] == [False, True, True]
     assert len(await ledger_rows(connection)) == 1
+
+
+async def test_an_acceptance_whose_acknowledgement_was_lost_is_accepted_again(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    hand, (work,) = await at_work(connection, store)
+    journal = journal_of(store, work, hand)
+    number = (await intend(journal)).id
+    for _ in range(2):
+        assert await journal.accepted(number, ref={"id": "one"}, external_id="one")
+    assert not await journal.accepted(number, ref={"id": "two"}, external_id="two")
+    (row,) = await ledger_rows(connection)
+    assert row["external_id"] == "one"
+
+
+async def test_what_is_spoiled_costs_what_it_cost(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    hand, (work,) = await at_work(connection, store)
+    await set_budget(store, "replicate", "day", Decimal(50), "tests")
+    journal = journal_of(store, work, hand)
+    number = (await intend(journal)).id
+    await journal.park(number, [b"one"])
+    await journal.finished(number, result={"kept": False}, cost_cents=Decimal(4))
+    for _ in range(2):  # the answer to the first was lost
+        await journal.spoiled(number, failure("no picture"), cost_cents=Decimal(4))
+    (row,) = await ledger_rows(connection)
+    assert (row["state"], row["cost_cents"], row["error"]) == ("failed", 4, "no picture")
+    assert journal.spent == 4
+    assert await journal.parked(number) == []
+    assert await connection.fetchval("SELECT used_cents FROM rowmill.budgets") == 4
+    assert (await intend(journal)).state is State.FAILED, "told again, not bought again"
+    delivered = await intend(journal, "other")
+    await journal.finished(delivered.id, result={"kept": True}, cost_cents=Decimal(1))
+    await journal.spoiled(delivered.id, failure("late"), cost_cents=Decimal(1))
+    assert [line["state"] for line in await ledger_rows(connection)] == ["failed", "finished"]

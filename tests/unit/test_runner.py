@@ -546,13 +546,36 @@ async def test_files_in_the_answer(bench: Bench) -> None:
 
 async def test_files_are_put_away_before_anyone_looks_at_them(bench: Bench) -> None:
     """Whatever happens then, they were paid for once, and are there."""
-    bench.vendor.content = b"not a picture"
-    assert (await bench.failing(DRAWING)).failure.code == "unreadable"
+    obstacle = bench.folder / "generation_jobs/row-1/1/main/0.png"
+    obstacle.mkdir(parents=True)
+    assert (await bench.failing(DRAWING)).failure.code == "storage"
     assert bench.ledger.log == ["intent", "finished"]
     assert stored(bench) == ["generation_jobs/row-1/1/main/0.answer"]
-    (bench.folder / stored(bench)[0]).write_bytes(png())
+    obstacle.rmdir()
     assert len((await bench.call(DRAWING)).outputs) == 2, "as after a crash in between"
     assert bench.vendor.sent == 1
+
+
+async def test_files_of_no_use_are_a_failure_that_was_paid(bench: Bench) -> None:
+    bench.vendor.content = b"not a picture"
+    assert (await bench.failing(DRAWING)).failure.code == "unreadable"
+    assert bench.ledger.log == ["intent", "finished", "spoiled"]
+    assert bench.ledger.last.cost_cents
+    assert stored(bench) == []
+    bench.vendor.content = png()
+    assert len((await bench.call(DRAWING)).outputs) == 2, "what comes next is another purchase"
+    assert bench.vendor.sent == 2
+
+
+async def test_an_answer_keeps_the_names_it_was_paid_under(bench: Bench) -> None:
+    obstacle = bench.folder / "generation_jobs/row-1/1/main/0.png"
+    obstacle.mkdir(parents=True)
+    await bench.failing(DRAWING)
+    obstacle.rmdir()
+    result = await bench.runner.call(
+        bench.ledger, JOB, "main", "replicate", IMAGE, progress=bench.percents.append
+    )
+    assert (result.provider, result.model) == ("openai", DRAWING.model)
 
 
 async def test_files_in_the_answer_outlive_an_outage_of_the_storage(bench: Bench) -> None:
@@ -637,14 +660,20 @@ async def test_orphan_that_was_made_is_fetched_if_its_job_comes_back(bench: Benc
     await accepted(bench)
     assert await bench.runner.settle_orphan(bench.ledger, bench.ledger.last)
     assert bench.ledger.states == ["finished"]
-    bench.vendor.files.extend([404, 404])
-    assert (await bench.failing()).failure.kind is FailureKind.GONE
     result = await bench.call()
     assert (len(result.outputs), result.cost_cents) == (2, Decimal(4))
     assert bench.vendor.sent == 1
     seen = len(bench.vendor.requests)
     assert await bench.call() == result
     assert len(bench.vendor.requests) == seen
+
+
+async def test_orphan_whose_files_are_gone_failed_and_was_paid(bench: Bench) -> None:
+    await accepted(bench)
+    assert await bench.runner.settle_orphan(bench.ledger, bench.ledger.last)
+    bench.vendor.files.extend([404, 404])
+    assert (await bench.failing()).failure.kind is FailureKind.GONE
+    assert bench.ledger.ends == [("failed", Decimal(4))]
 
 
 @pytest.mark.parametrize(
@@ -671,6 +700,19 @@ async def test_orphans_that_cannot_be_looked_at(bench: Bench) -> None:
         assert not await bench.runner.settle_orphan(bench.ledger, blind)
         assert not await bench.runner.abandon(bench.ledger, blind)
     assert len(bench.vendor.requests) == seen
+
+
+async def test_stopped_while_it_intends(bench: Bench) -> None:
+    """Nobody sends what it intended, so nobody has to wonder."""
+    bench.ledger.intents.clear()
+    call = asyncio.create_task(bench.call())
+    await bench.ledger.intending.wait()
+    call.cancel()
+    bench.ledger.intents.set()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert bench.ledger.ends == [("written_off", 0)]
+    assert bench.vendor.requests == []
 
 
 # --------------------------------------------------------------------------- its row was changed

@@ -227,6 +227,9 @@ class Ledger:
         self.gate = asyncio.Event()
         self.gate.set()
         self.writing = asyncio.Event()
+        self.intents = asyncio.Event()
+        self.intents.set()
+        self.intending = asyncio.Event()
         self._numbers = itertools.count(1)
 
     @property
@@ -261,6 +264,8 @@ class Ledger:
         estimate_cents: Decimal,
         fingerprint: str = "",
     ) -> Submission:
+        self.intending.set()
+        await self.intents.wait()
         found = self.of_step(step)
         if found is not None:
             intended = datetime.now(UTC) - timedelta(seconds=self.age)
@@ -329,6 +334,14 @@ class Ledger:
         self.rows[submission] = replace(row, result=result)
         self.files.pop(submission, None)
         self.log.append("kept")
+
+    async def spoiled(self, submission: int, failure: Failure, *, cost_cents: Decimal) -> None:
+        row = self.rows[submission]
+        assert (row.state, row.cost_cents) == (State.FINISHED, cost_cents)
+        self.reasons.append(failure.message)
+        self.rows[submission] = replace(row, state=State.FAILED)
+        self.files.pop(submission, None)
+        self.log.append("spoiled")
 
     async def known(self, provider: str, account: str, external_ids: Sequence[str]) -> set[str]:
         return {name for name in external_ids if (provider, account, name) in self.ids}

@@ -378,6 +378,21 @@ class Store:
         """What is committed before this, whoever has this has too."""
         await self.value("SELECT gap_since FROM rowmill.gap(true)")
 
+    async def spoiled(
+        self, submission: int, intended_at: datetime | None, failure: Mapping[str, Any]
+    ) -> None:
+        """Its cost is known and counted already; only what it was good for changes."""
+        await self.value(
+            "WITH spoiled AS (UPDATE rowmill.submissions SET state = 'failed', result = $3,"
+            " error = $3::jsonb ->> 'message' WHERE id = $1"
+            " AND intended_at = coalesce($2, intended_at) AND state = 'finished'"
+            " AND result ->> 'kept' = 'false' RETURNING id)"
+            " DELETE FROM rowmill.parked p USING spoiled s WHERE p.submission = s.id",
+            submission,
+            intended_at,
+            to_json(dict(failure)),
+        )
+
     async def known(self, provider: str, account: str, external_ids: Sequence[str]) -> set[str]:
         rows = await self.fetch(
             "SELECT external_id FROM rowmill.submissions "
