@@ -28,9 +28,19 @@ async def serve(settings: Settings, *, burst: bool, migrate_first: bool) -> None
     try:
         await _until_stopped(worker, stop, burst=burst)
     finally:
-        door.cancel()
-        await asyncio.gather(door, return_exceptions=True)
+        await ended(door)
         await worker.drain()
+
+
+async def ended(task: asyncio.Task[None], patience: float = 5.0) -> None:
+    """Cancelled until it has ended.
+
+    Before Python 3.12 a cancellation can be lost in `asyncio.wait_for`, which libraries use; a
+    worker that is told to stop must not wait for ever because of that.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=patience)
 
 
 async def _door(settings: Settings, worker: Worker) -> None:
