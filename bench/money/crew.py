@@ -19,6 +19,7 @@ SLOTS = 12
 STEADY_SLOTS = 4
 """Most of the work is for those that are about to die."""
 RARE = (
+    *("answer.away", "kept.committed"),
     *("written_off.committed", "search.found", "search.due", "failed.committed"),
     *("unknown.committed", "poll.ended", "outputs.stored"),
 )

@@ -24,7 +24,7 @@ from bench.money.work import ASKED, IN_DOUBT, Job
 from worker.demo.verdict import delivered, rows_of
 from worker.store import Store
 
-BLIND = ("intent.committed", "post.due", "post.answered")
+BLIND = ("intent.committed", "post.due", "post.answered", "answer.away")
 """Whoever dies here knows alone what became of its call."""
 OPEN = ("intent", "accepted", "unknown")
 JUST_NOW = timedelta(seconds=LEASE)
