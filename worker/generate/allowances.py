@@ -121,8 +121,11 @@ def _unqueued(target: Target) -> str:
 
 
 def _these(target: Target, those: str, *, key: str) -> str:
-    """What the runs `o` of `those` hold. One that is changed in this very moment may be missed: its
-    job is over then, and reclaim_ finds it."""
+    """What the runs `o` of `those` hold.
+
+    A row that is changed in this very moment may be missed: its job is over then, so that reclaim_
+    finds it.
+    """
     return f"""a.ctid = ANY (ARRAY(
            SELECT f.ctid FROM {those} CROSS JOIN LATERAL (
                   SELECT h.ctid FROM rowmill.allowances h
