@@ -352,6 +352,22 @@ BEGIN
 END $$;
 
 --
+-- Name: hand_back(bigint[], bigint[]); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.hand_back(p_ids bigint[], p_tokens bigint[]) RETURNS void
+    LANGUAGE sql
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+    UPDATE rowmill.queue SET state = 'ready', token = NULL, worker = NULL, claimed_at = NULL
+     WHERE id = ANY (ARRAY(
+           SELECT q.id FROM rowmill.queue q
+             JOIN unnest(p_ids, p_tokens) AS c (id, token) USING (id, token)
+            WHERE q.id = ANY (p_ids) FOR UPDATE OF q SKIP LOCKED))
+$$;
+
+--
 -- Name: heal(text); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 

@@ -88,8 +88,9 @@ LANGUAGE sql AS $$
            SELECT sum(p.cents) FROM rowmill.priced(p_intents, p_ids) p WHERE b.lane IN ('*', p.lane)), 0)
 $$;
 
--- What a customer is locked by: nobody else's row, so that none of the platform's own transactions
--- can hold up a payment. A job without a customer is its own.
+-- What a customer is locked by: nobody else's row, so that the platform's own transactions never
+-- hold it. Where they hold rows that a customer's credits are in, this customer's jobs are `busy`, and
+-- nobody else's. A job without a customer is its own.
 CREATE OR REPLACE FUNCTION rowmill.customer(p_platform text, p_tenant text, p_key text) RETURNS bigint
 LANGUAGE sql IMMUTABLE AS $$
     SELECT hashtextextended(p_platform || '/' || coalesce(p_tenant, p_key), 0)

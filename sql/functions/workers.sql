@@ -80,6 +80,17 @@ BEGIN
     RETURN v_count;
 END $$;
 
+-- Claims whose answer never reached their worker. A row some producer holds is left for the next
+-- pulse: waiting would delay heartbeats.
+CREATE OR REPLACE FUNCTION rowmill.hand_back(p_ids bigint[], p_tokens bigint[]) RETURNS void
+LANGUAGE sql SET enable_seqscan = off SET jit = off AS $$
+    UPDATE rowmill.queue SET state = 'ready', token = NULL, worker = NULL, claimed_at = NULL
+     WHERE id = ANY (ARRAY(
+           SELECT q.id FROM rowmill.queue q
+             JOIN unnest(p_ids, p_tokens) AS c (id, token) USING (id, token)
+            WHERE q.id = ANY (p_ids) FOR UPDATE OF q SKIP LOCKED))
+$$;
+
 -- Ring one idle worker that serves the lane. NOTIFY serializes commits, so a busy fleet (no idle
 -- worker) is never rung; whoever misses the bell polls within a second.
 CREATE OR REPLACE FUNCTION rowmill.ring(p_lane text) RETURNS void

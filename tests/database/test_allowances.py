@@ -330,6 +330,42 @@ async def test_credits_that_someone_holds_delay_only_their_customer(
         await waiting
 
 
+async def test_credits_that_cannot_be_given_back_now_delay_only_their_customer(
+    shop: str, connect: Connect, open_store: OpenStore
+) -> None:
+    """Three of another customer ask in the same statement; a lease later nothing has failed."""
+    connection, holder = await connect(shop), await connect(shop)
+    store = await open_store(shop)
+    owner, free = await customer(connection, 5), await customer(connection, 5)
+    hand, works = await renders(connection, store, owner, 2)
+    assert passed(await asked(store, hand, works[:1])) == [True]
+    await set_state(connection, works[0].key, "cancelled")
+    await add(connection, "credits.renders", 3, user_id=free)
+    transaction = holder.transaction()
+    await transaction.start()
+    await holder.execute(
+        "UPDATE credits.usage_credits SET used_amount = 5 WHERE user_id = $1", owner
+    )
+    lease = Lease(0.2)
+    ledger = Ledger(store, lease)
+    journals = [
+        ClaimJournal(ledger, queue_id=w.queue_id, token=w.token, worker=hand.id)
+        for w in (works[1], *await hand.take(3))
+    ]
+    waiting, *others = [asyncio.create_task(intend(journal)) for journal in journals]
+    assert [made.fresh for made in await asyncio.gather(*others)] == [True] * 3
+    while lease.young():
+        await store.value("SELECT pg_sleep(0.05)")
+    again = await renders(connection, store, free)
+    assert passed(await asked(store, *again)) == [True]
+    assert not waiting.done()
+    assert await used(holder, owner) == [5]
+    await transaction.commit()
+    assert (await waiting).fresh  # in the room of the cancelled one
+    assert [key for key, _, _ in await held(connection) if key == works[0].key] == []
+    assert await used(connection, owner) == [5]
+
+
 async def test_a_refused_job_takes_nothing_from_a_budget(
     shop: str, connect: Connect, open_store: OpenStore
 ) -> None:

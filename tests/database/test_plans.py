@@ -156,7 +156,17 @@ class Rounds:
         ends = (self.hand.succeed, self.hand.retry, self.hand.yield_, self.hand.release)
         for end in (*ends, self.hand.fail, self.hand.hold, self.hand.cancel, *ends):
             await self._round(end)
+            await self._drop()
         await self._others()
+
+    async def _drop(self) -> None:
+        """Paid jobs are cancelled by the platform: the next payment gives back what they hold."""
+        await add_videos(self.connection, 2, priority=10)
+        works = await self.hand.take(2)
+        await self._pay(works)
+        cancel = "UPDATE public.generation_jobs SET status = 'cancelled' WHERE id::text = ANY ($1)"
+        await self.connection.execute(cancel, [work.key for work in works])
+        assert set((await self.hand.succeed(works)).values()) & {"superseded", "lost"}
 
     async def _round(self, end: Callable[[list[Work]], Awaitable[dict[str, str]]]) -> None:
         store, watch = self.hand.store, self.watch

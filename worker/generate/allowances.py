@@ -6,10 +6,13 @@ first paid call of its run until it is over:
     reserve_   before the payment, called by rowmill.intend(): the rule says who may, who mayn't
     settle_    succeeded: spent. Failed or cancelled: release_, in the same transaction
     reclaim_   what jobs still hold that left the queue in another way: cancelled by an UPDATE,
-               deleted, finished by someone. Called by reserve_ for the same customers, so that what
-               was given up counts at once, and by maintenance for all
+               deleted, finished by someone. Called by reserve_ for each of its customers, so that
+               what was given up counts at once, and by maintenance for all
 
 The row is deleted by whoever releases it, so nothing is given back twice.
+
+Rows are looked up one by one (LATERAL): before PostgreSQL 17 a plan made for an empty table takes
+`row_key = ANY (…)`, which isn't the index's first column, for a filter of all that the source holds.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ from worker.generate.words import (
 
 RECLAIMED = 200
 """By one call for all customers; each of them is a lock."""
+PATIENCE = "SET LOCAL lock_timeout = '10ms'"
+"""Of a payment, for a row that the platform holds: budgets are locked meanwhile."""
 
 
 def allowance_functions(target: Target) -> list[str]:
@@ -52,7 +57,7 @@ def _release(target: Target) -> str:
     rule = target.rule("release") or ""
     body = "".join(f"\n    {with_relation(s, relation)};" for s in statements(rule))
     return f"""CREATE OR REPLACE FUNCTION rowmill.release_{target.source.name}(p_held rowmill.allowances[])
-RETURNS void LANGUAGE plpgsql {HEADER} {LOCK_TIMEOUT} AS $rowmill$
+RETURNS void LANGUAGE plpgsql {HEADER} AS $rowmill$
 #variable_conflict use_column
 DECLARE
     rowmill_keys {key_type}[] := ARRAY(SELECT h.row_key::{key_type} FROM unnest(p_held) h);
@@ -63,13 +68,10 @@ END $rowmill$"""
 def _reclaim(target: Target) -> str:
     source = target.source
     key, key_type = ident(source.key), target.key_type
-    unqueued = (
-        f"(SELECT q.id FROM rowmill.queue q WHERE q.source = {target.id}\n"
-        "             AND q.row_key = h.row_key AND q.run = h.run LIMIT 1) IS NULL"
-    )
+    unqueued = _unqueued(target)
     succeeded = (
         f"(SELECT true FROM {target.table} t WHERE t.{key} = h.row_key::{key_type}\n"
-        f"             AND {status_of(target, 't')} = {literal(source.status.succeeded)} LIMIT 1)"
+        f"             AND ({status_of(target, 't')} = {literal(source.status.succeeded)}) IS TRUE LIMIT 1)"
     )
     return f"""CREATE OR REPLACE FUNCTION rowmill.reclaim_{source.name}(p_tenants text[] DEFAULT NULL)
 RETURNS integer LANGUAGE plpgsql {HEADER} {LOCK_TIMEOUT} AS $rowmill$
@@ -85,13 +87,18 @@ BEGIN
              WHERE h.source = {target.id} AND {unqueued} LIMIT {RECLAIMED}) o;
         -- Whoever asks for one of these customers sees all of it given back, or nothing yet.
         PERFORM rowmill.lock_customers(v_customers);
-        v_held := ARRAY(SELECT h FROM rowmill.allowances h
-                         WHERE h.source = {target.id} AND h.row_key = ANY (v_keys)
-                           AND {unqueued} FOR UPDATE SKIP LOCKED);
+        v_held := ARRAY(
+            SELECT f.h FROM (SELECT DISTINCT k FROM unnest(v_keys) k) o CROSS JOIN LATERAL (
+                   SELECT h FROM rowmill.allowances h
+                    WHERE h.source = {target.id} AND h.row_key = o.k
+                      AND {unqueued} FOR UPDATE SKIP LOCKED) f);
     ELSE
-        v_held := ARRAY(SELECT h FROM rowmill.allowances h
-                         WHERE h.source = {target.id} AND h.tenant = ANY (p_tenants) AND h.amount > 0
-                           AND {unqueued} FOR UPDATE SKIP LOCKED);
+        {PATIENCE};
+        v_held := ARRAY(
+            SELECT f.h FROM (SELECT DISTINCT t FROM unnest(p_tenants) t) o CROSS JOIN LATERAL (
+                   SELECT h FROM rowmill.allowances h
+                    WHERE h.source = {target.id} AND h.tenant = o.t AND h.amount > 0
+                      AND {unqueued} FOR UPDATE SKIP LOCKED) f);
     END IF;
     -- Its job may have come back to the queue before we had the lock. From here on it asks anew.
     v_held := ARRAY(SELECT h FROM unnest(v_held) h WHERE {unqueued});
@@ -99,12 +106,30 @@ BEGIN
         RETURN 0;
     END IF;
     DELETE FROM rowmill.allowances a
-     WHERE a.source = {target.id} AND a.row_key = ANY (ARRAY(SELECT h.row_key FROM unnest(v_held) h))
-       AND ((a.row_key, a.run) IN (SELECT h.row_key, h.run FROM unnest(v_held) h)) IS TRUE;
+     WHERE {_these(target, "unnest(v_held) o", key="o.row_key")};
     PERFORM rowmill.release_{source.name}(ARRAY(
         SELECT h FROM unnest(v_held) h WHERE {succeeded} IS NOT TRUE));
     RETURN cardinality(v_held);
 END $rowmill$"""
+
+
+def _unqueued(target: Target) -> str:
+    return (
+        f"(SELECT q.id FROM rowmill.queue q WHERE q.source = {target.id}\n"
+        "             AND q.row_key = h.row_key AND q.run = h.run LIMIT 1) IS NULL"
+    )
+
+
+def _these(target: Target, those: str, *, key: str) -> str:
+    """What the runs `o` of `those` hold.
+
+    A row that is changed in this very moment may be missed: its job is over then, so that reclaim_
+    finds it.
+    """
+    return f"""a.ctid = ANY (ARRAY(
+           SELECT f.ctid FROM {those} CROSS JOIN LATERAL (
+                  SELECT h.ctid FROM rowmill.allowances h
+                   WHERE h.source = {target.id} AND h.row_key = {key} AND h.run = o.run OFFSET 0) f))"""
 
 
 def _reserve(target: Target) -> str:
@@ -127,6 +152,8 @@ DECLARE
     v_tenants    text[];
     v_holders    text[];       -- customers whose other jobs hold something, and how much
     v_amounts    numeric[];
+    v_owing      text;
+    v_blocked    text[] := '{{}}';
     v_answer     record;
     v_at         integer;
     v_held       rowmill.allowances[] := '{{}}';
@@ -146,11 +173,35 @@ BEGIN
     IF v_ids IS NULL THEN
         RETURN;
     END IF;
-    PERFORM rowmill.reclaim_{source.name}(v_tenants);
+    -- Where the platform holds what a customer is to get back, this customer alone waits for it.
+    FOR v_owing IN
+        SELECT t.tenant FROM (SELECT DISTINCT tenant FROM unnest(v_tenants) AS t (tenant)) t
+         WHERE (SELECT true FROM rowmill.allowances h
+                 WHERE h.source = {target.id} AND h.tenant = t.tenant AND h.amount > 0
+                   AND {_unqueued(target)} LIMIT 1)
+    LOOP
+        BEGIN
+            PERFORM rowmill.reclaim_{source.name}(ARRAY[v_owing]);
+        EXCEPTION WHEN lock_not_available THEN
+            v_blocked := v_blocked || v_owing;
+        END;
+    END LOOP;
+    IF v_blocked <> '{{}}' THEN
+        RETURN QUERY SELECT i.id, 'busy', NULL::text FROM unnest(v_ids, v_tenants) AS i (id, tenant)
+                      WHERE i.tenant = ANY (v_blocked);
+        SELECT array_agg(i.id ORDER BY i.n), array_agg(i.key ORDER BY i.n),
+               array_agg(i.run ORDER BY i.n), array_agg(i.tenant ORDER BY i.n)
+          INTO v_ids, rowmill_keys, v_runs, v_tenants
+          FROM unnest(v_ids, rowmill_keys, v_runs, v_tenants) WITH ORDINALITY AS i (id, key, run, tenant, n)
+         WHERE (i.tenant = ANY (v_blocked)) IS NOT TRUE;
+        IF v_ids IS NULL THEN
+            RETURN;
+        END IF;
+    END IF;
     SELECT array_agg(h.tenant), array_agg(h.amount) INTO v_holders, v_amounts FROM (
-        SELECT a.tenant, sum(a.amount) AS amount FROM rowmill.allowances a
-         WHERE a.source = {target.id} AND a.tenant = ANY (v_tenants) AND a.amount > 0
-         GROUP BY a.tenant) h;
+        SELECT t.tenant, (SELECT sum(a.amount) FROM rowmill.allowances a
+                           WHERE a.source = {target.id} AND a.tenant = t.tenant AND a.amount > 0) AS amount
+          FROM (SELECT DISTINCT tenant FROM unnest(v_tenants) AS t (tenant)) t) h;
     FOR v_answer IN
     {answer}
     LOOP
@@ -185,14 +236,13 @@ def settle_allowances(target: Target) -> str:
     """For settle_<source>(): what the jobs that are over held."""
     if target.rule("reserve") is None:
         return ""
+    over = "(SELECT * FROM unnest(v_results) r WHERE r.verb IN ('succeed', 'fail', 'cancel')) o"
     return f"""
     IF v_verbs && ARRAY['succeed', 'fail', 'cancel'] THEN
         -- Spent by those that succeeded, given back by the others.
         WITH gone AS (
             DELETE FROM rowmill.allowances a
-             WHERE a.source = {target.id} AND a.row_key = ANY (ARRAY(
-                   SELECT r.key FROM unnest(v_results) r WHERE r.verb IN ('succeed', 'fail', 'cancel')))
-               AND ((a.row_key, a.run) IN (SELECT r.key, r.run FROM unnest(v_results) r)) IS TRUE
+             WHERE {_these(target, over, key="o.key")}
             RETURNING a)
         SELECT array_agg(g.a) INTO v_back FROM gone g
          WHERE ((g.a).row_key IN (SELECT r.key FROM unnest(v_results) r WHERE r.verb <> 'succeed')) IS TRUE;

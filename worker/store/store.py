@@ -163,15 +163,7 @@ class Store:
 
     async def hand_back(self, queue_ids: Sequence[int], tokens: Sequence[int]) -> None:
         """Claims that exist in the database alone: their answer never reached us."""
-        await self.value(
-            # A row some producer holds is left for the next pulse: waiting would delay heartbeats.
-            "UPDATE rowmill.queue SET state = 'ready', token = NULL, worker = NULL, "
-            "claimed_at = NULL WHERE id = ANY (ARRAY(SELECT q.id FROM rowmill.queue q "
-            "JOIN unnest($1::bigint[], $2::bigint[]) AS c (id, token) USING (id, token) "
-            "WHERE q.id = ANY ($1) FOR UPDATE OF q SKIP LOCKED))",
-            list(queue_ids),
-            list(tokens),
-        )
+        await self.value("SELECT rowmill.hand_back($1, $2)", list(queue_ids), list(tokens))
 
     async def set_lanes(self, worker: int, lanes: Sequence[str]) -> None:
         await self.value(

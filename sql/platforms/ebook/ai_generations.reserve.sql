@@ -14,8 +14,12 @@ WITH RECURSIVE asked AS MATERIALIZED (
       AS tokens,
     row_number() OVER (PARTITION BY job.user_id ORDER BY intent.position) AS number
   FROM intent
-  JOIN ai_processing.ai_generations AS job
-    ON job.id = intent.row_id AND job.id = ANY(rowmill_keys)
+  CROSS JOIN LATERAL (
+    SELECT generation.user_id, generation.prompt, generation.system_prompt, generation.max_tokens
+    FROM ai_processing.ai_generations AS generation
+    WHERE generation.id = intent.row_id
+    LIMIT 1
+  ) AS job
 ), customer AS MATERIALIZED (
   SELECT
     limited.user_id,

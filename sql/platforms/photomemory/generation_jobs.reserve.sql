@@ -12,7 +12,12 @@ WITH asked AS MATERIALIZED (
     sum((job.job_type = 'video')::integer)
       OVER (PARTITION BY job.user_id ORDER BY intent.position) AS number
   FROM intent
-  JOIN public.generation_jobs AS job ON job.id = intent.row_id AND job.id = ANY(rowmill_keys)
+  CROSS JOIN LATERAL (
+    SELECT video.user_id, video.job_type
+    FROM public.generation_jobs AS video
+    WHERE video.id = intent.row_id
+    LIMIT 1
+  ) AS job
 ), customer AS MATERIALIZED (
   SELECT
     limited.user_id,
