@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -86,6 +86,7 @@ class Maintenance:
         *,
         worker: Callable[[], int],
         platforms: Callable[[], list[Platform]],
+        accounts: Sequence[tuple[str, str]],
         breaker: Breaker,
         rates: Rates,
         reload: Callable[[], Awaitable[None]],
@@ -97,6 +98,7 @@ class Maintenance:
         self._ledger = ledger
         self._worker = worker
         self._platforms = platforms
+        self._accounts = accounts
         self._lease = lease
         self._chores = [
             Chore("limits", 2.0, self.limits),
@@ -175,7 +177,7 @@ class Maintenance:
 
     async def orphans(self) -> None:
         """One look at each; what isn't over yet is looked at again next time."""
-        for row in await upkeep.orphans(self._store, self._lease):
+        for row in await upkeep.orphans(self._store, self._accounts, self._lease):
             try:
                 await self._finish(row)
             except LockTimeout:

@@ -116,7 +116,7 @@ async def test_of_a_job_that_is_over_only_the_ledger_changes(doubt: Doubt) -> No
 class Ended:
     """A runner to whom every provider says: it succeeded, for 3 cents; of deleted jobs, nothing."""
 
-    async def abandon(self, journal: Journal, submission: Submission) -> bool:
+    async def abandon(self, *_: object) -> bool:
         return False
 
     async def settle_orphan(self, journal: Journal, submission: Submission) -> bool:

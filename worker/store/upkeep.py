@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -28,10 +28,11 @@ SELECT u.id, u.state, u.provider, u.account, u.model, u.estimate_cents, u.cost_c
        u.intended_at, u.source, u.row_key, u.run, u.step
   FROM rowmill.submissions u
  WHERE u.state = 'accepted'
+   AND (u.provider, u.account) IN (SELECT * FROM unnest($2::text[], $3::text[]))
    AND NOT EXISTS (SELECT FROM rowmill.queue q JOIN rowmill.sources s ON s.id = q.source
                     WHERE s.name = u.source AND q.row_key = u.row_key AND q.run = u.run)
    AND u.accepted_at < clock_timestamp() - make_interval(secs => $1)
- ORDER BY u.accepted_at LIMIT $2
+ ORDER BY random() LIMIT $4
 """
 
 
@@ -110,9 +111,16 @@ async def refresh_unserved(store: Store, platform: Platform) -> dict[str, str]:
     return reasons
 
 
-async def orphans(store: Store, older_than: float, limit: int = 50) -> list[Mapping[str, Any]]:
-    """Accepted submissions whose job is over or gone: what they cost is still to be learnt."""
-    rows = await store.fetch(_OPEN, older_than, limit)
+async def orphans(
+    store: Store, accounts: Sequence[tuple[str, str]], older_than: float, limit: int = 50
+) -> list[Mapping[str, Any]]:
+    """Accepted submissions whose job is over or gone: what they cost is still to be learnt.
+
+    Of these accounts, by provider. Any of them, since those that never tell must not keep the
+    others from their turn.
+    """
+    providers, names = [provider for provider, _ in accounts], [name for _, name in accounts]
+    rows = await store.fetch(_OPEN, older_than, providers, names, limit)
     return [
         {**dict(r), "ref": json.loads(r["ref"]) if r["ref"] else None, "result": None} for r in rows
     ]
