@@ -89,6 +89,7 @@ class Worker:
             self.ledger,
             worker=lambda: self.id,
             platforms=lambda: list(self._platforms.values()),
+            accounts=[(name, its.account.name) for name, its in self._providers.items()],
             breaker=self.breaker,
             rates=self.rates,
             reload=self.load_sources,

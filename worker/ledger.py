@@ -294,10 +294,10 @@ class ClaimJournal:
         self._ended(submission, cost_cents)
         await self._write(submission, state="cancelled", cost_cents=cost_cents)
 
-    async def written_off(self, submission: int, reason: str, *, unpaid: bool) -> None:
+    async def written_off(self, submission: int, reason: str, *, unpaid: bool) -> bool:
         self.open.pop(submission, None)
         cost = Decimal(0) if unpaid else None
-        await self._write(submission, state="written_off", error=reason, cost_cents=cost)
+        return await self._write(submission, state="written_off", error=reason, cost_cents=cost)
 
     async def park(self, submission: int, contents: Sequence[bytes]) -> None:
         await self._ledger.park(submission, self.times.get(submission), contents)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -30,7 +30,8 @@ from worker.executor import PaidCalls
 from worker.ledger import ClaimJournal, Ledger, submission_of
 from worker.maps import MapError, Platform
 from worker.rates import Rates
-from worker.store import Refused, Store, StoreError, limits, upkeep
+from worker.store import LockTimeout, Refused, Store, StoreError, limits, upkeep
+from worker.store.operators import Found
 from worker.transitions import clean
 
 log = structlog.get_logger()
@@ -45,28 +46,27 @@ class LateJournal(ClaimJournal):
         store: Store,
         row: Mapping[str, Any],
         worker: int,
-        unwanted: Callable[[str, str], Awaitable[bool]],
+        unwanted: Callable[[Found], Awaitable[bool]],
     ) -> None:
         super().__init__(ledger, queue_id=0, token=0, worker=worker)
         self.times[row["id"]] = row["intended_at"]
         self._store = store
-        self._source, self._key = row["source"], row["row_key"]
+        self._job = Found(row["source"], row["row_key"])
         self._unwanted = unwanted
 
     async def finished(
         self, submission: int, *, result: Mapping[str, Any], cost_cents: Decimal
     ) -> None:
-        if await self._unwanted(self._source, self._key):
+        if await self._unwanted(self._job):
             await super().finished(submission, result=result, cost_cents=cost_cents)
             return
-        entry = clean(
-            {"id": submission, "state": "finished", "result": result, "cost_cents": cost_cents}
-        )
+        entry = {"id": submission, "intended_at": self.times[submission], "state": "finished"}
+        told = clean({**entry, "result": result, "cost_cents": cost_cents})
         try:
-            if await upkeep.deliver_late(self._store, self._source, entry):
-                log.info("late.success", source=self._source, key=self._key)
+            if await upkeep.deliver_late(self._store, self._job, told):
+                log.info("late.success", source=self._job.source, key=self._job.key)
         except Refused:  # the row can't take it; what it cost is known all the same
-            log.exception("late.refused", source=self._source, key=self._key)
+            log.exception("late.refused", source=self._job.source, key=self._job.key)
             await super().finished(submission, result=result, cost_cents=cost_cents)
 
 
@@ -86,6 +86,7 @@ class Maintenance:
         *,
         worker: Callable[[], int],
         platforms: Callable[[], list[Platform]],
+        accounts: Sequence[tuple[str, str]],
         breaker: Breaker,
         rates: Rates,
         reload: Callable[[], Awaitable[None]],
@@ -97,6 +98,7 @@ class Maintenance:
         self._ledger = ledger
         self._worker = worker
         self._platforms = platforms
+        self._accounts = accounts
         self._lease = lease
         self._chores = [
             Chore("limits", 2.0, self.limits),
@@ -175,26 +177,28 @@ class Maintenance:
 
     async def orphans(self) -> None:
         """One look at each; what isn't over yet is looked at again next time."""
-        for row in await upkeep.orphans(self._store, self._lease):
+        for row in await upkeep.orphans(self._store, self._accounts, self._lease):
             try:
                 await self._finish(row)
+            except LockTimeout:
+                pass  # someone has its row
             except Exception:  # one provider's trouble must not stop the other chores
                 log.exception("orphan.failed", submission=row["id"], provider=row["provider"])
 
     async def _finish(self, row: Mapping[str, Any]) -> None:
         journal = LateJournal(self._ledger, self._store, row, self._worker(), self._unwanted)
         submission = submission_of(row, fresh=False)
-        if await self._unwanted(row["source"], row["row_key"]):
+        if await self._unwanted(Found(row["source"], row["row_key"])):
             await self._runner.abandon(journal, submission)
         else:
             await self._runner.settle_orphan(journal, submission)
 
-    async def _unwanted(self, name: str, key: str) -> bool:
+    async def _unwanted(self, job: Found) -> bool:
         """Cancelled or deleted: the provider need not go on. A failed row's task may succeed."""
         for platform in self._platforms():
             for source in platform.map.sources:
-                if source.name == name:
-                    status = await upkeep.row_status(self._store, source, key)
+                if source.name == job.source:
+                    status = await upkeep.row_status(self._store, source, job.key)
                     return status is None or status == source.status.cancelled
         return False
 

@@ -18,7 +18,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from limits import RateLimitItem, RateLimitItemPerSecond
@@ -101,6 +101,8 @@ class Refusal:
     """How many such calls a window lets through."""
     own: bool = False
     """It is our share that is used up: others may have theirs."""
+    known: float = math.inf
+    """Since when the database has it, by the same clock."""
 
     @property
     def wait(self) -> float:
@@ -192,14 +194,16 @@ class Rates:
 
     async def refresh(self) -> None:
         """What operators, platforms and other workers say."""
+        asked = time.monotonic()
         found, self._workers = await self._store.rates(), await self._store.alive_by_lane()
         now = time.monotonic()
-        # What it doesn't hold any more was opened by an operator; short ones it never heard of.
-        self._told = {g: told for g, told in self._told.items() if told.wait < WORTH_TELLING}
+        # What the database had and has no more was opened by an operator. What it didn't have when
+        # it was asked is ours alone to keep: short ones, the latest, those it couldn't be told.
+        self._told = {g: told for g, told in self._told.items() if told.wait and told.known > asked}
         for row in found:
             if row.slow:
                 gate = Gate(row.lane, row.source)
-                self._told[gate] = Refusal(gate, now + row.slow)
+                self._close(Refusal(gate, now + row.slow, known=asked))
         limits = self._configured + [
             Limit(Gate(row.lane, row.source), row.requests, row.tokens)
             for row in found
@@ -235,9 +239,7 @@ class Rates:
 
     def told(self, provider: str, seconds: float) -> None:
         gate, seconds = Gate(provider), min(seconds, LONGEST)
-        until = time.monotonic() + seconds
-        if gate not in self._told or self._told[gate].until < until:
-            self._told[gate] = Refusal(gate, until)
+        self._close(Refusal(gate, time.monotonic() + seconds))
         if seconds >= WORTH_TELLING:
             log.info("rate.told", lane=provider, seconds=round(seconds, 1))
             self._tell(gate, seconds, None)
@@ -307,6 +309,12 @@ class Rates:
 
     # ------------------------------------------------------------------ closing
 
+    def _close(self, refusal: Refusal) -> None:
+        """For as long as the longest says."""
+        told = self._told.get(refusal.gate)
+        if told is None or told.until < refusal.until:
+            self._told[refusal.gate] = refusal
+
     def _closed_for(self, provider: str, job: Job) -> Refusal | None:
         refusals = [*self._full.values(), *self._told.values()]
         mine = [r for r in refusals if r.wait and _holds(r.gate, provider, job)]
@@ -344,11 +352,15 @@ class Rates:
         return task
 
     async def _slow(self, gate: Gate, seconds: float, at_once: int | None) -> bool:
+        until = time.monotonic() + seconds
         try:
             await self._store.slow(gate.lane, gate.source, seconds, at_once)
         except StoreError as error:
             log.warning("rate.not_told", gate=gate.subject, error=str(error))
             return False
+        told = self._told.get(gate)
+        if told is not None and told.until < until + WORTH_TELLING:  # told together: about as long
+            self._told[gate] = replace(told, known=time.monotonic())
         return True
 
 

@@ -215,14 +215,15 @@ class Reconciler:
         done = set()
         for doubt, judgement in judged:
             call, task = doubt.call.id, judgement.task
+            self.journal.times[call] = doubt.call.intended_at
             if task is not None:
                 there = task.external_id
                 if await self.journal.accepted(call, ref=task.ref, external_id=there):
                     done.add(call)
             elif judgement.verdict in ("absent", "dropped"):
                 unpaid = judgement.verdict == "absent"
-                await self.journal.written_off(call, judgement.why, unpaid=unpaid)
-                done.add(call)
+                if await self.journal.written_off(call, judgement.why, unpaid=unpaid):
+                    done.add(call)
         held = {doubt.job for doubt, _ in judged if doubt.queued == "held"}
         undone = {doubt.job for doubt, _ in judged if doubt.call.id not in done}
         for job in held - undone:  # nothing keeps them any more

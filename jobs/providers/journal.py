@@ -132,8 +132,11 @@ class Journal(Protocol):
 
     async def cancelled(self, submission: int, *, cost_cents: Decimal) -> None: ...
 
-    async def written_off(self, submission: int, reason: str, *, unpaid: bool) -> None:
-        """`unpaid`: it is certain that the provider never took it."""
+    async def written_off(self, submission: int, reason: str, *, unpaid: bool) -> bool:
+        """False when it was accepted or had ended by then.
+
+        `unpaid`: it is certain that the provider never took it.
+        """
         ...
 
     async def park(self, submission: int, contents: Sequence[bytes]) -> None:

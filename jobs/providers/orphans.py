@@ -17,7 +17,7 @@ from jobs.providers.errors import ProviderError
 from jobs.providers.journal import Journal, Submission
 from jobs.providers.journal import State as Step
 from jobs.providers.registry import Provider
-from jobs.providers.wire import NEVER_AGAIN, Wire
+from jobs.providers.wire import MISSING_POLLS, NEVER_AGAIN, Wire
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +56,7 @@ class Orphans:
         if provider is None or ref is None:
             return False
         try:
-            state = await self._wire.poll(provider, ref)
+            state = await self._look(provider, ref)
         except ProviderError as error:
             if error.failure.kind not in NEVER_AGAIN:
                 log.info("poll failed", provider=provider.name, error=str(error))
@@ -67,6 +67,17 @@ class Orphans:
         if state.done:
             await self._record(journal, submission, provider, state)
         return state.done
+
+    async def _look(self, provider: Provider, ref: Ref) -> State:
+        """Lost as late as for a job that follows it: cancelled at once, it may be just as new."""
+        for _ in range(MISSING_POLLS - 1):
+            try:
+                return await self._wire.poll(provider, ref)
+            except ProviderError as error:
+                if error.failure.kind is not FailureKind.GONE:
+                    raise
+            await self._wire.sleep(provider.poll_seconds)
+        return await self._wire.poll(provider, ref)
 
     def _provider(self, submission: Submission) -> Provider | None:
         found = self._providers.get(submission.provider)

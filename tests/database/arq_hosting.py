@@ -37,6 +37,7 @@ async def maintenance_of(store: Store, runner: Runner | None = None) -> Maintena
         Ledger(store, Lease(30.0)),
         worker=lambda: 1,
         platforms=lambda: list(platforms.values()),
+        accounts=[("replicate", "acct")],
         breaker=Breaker(store),
         rates=Rates(store, {}),
         reload=reload,

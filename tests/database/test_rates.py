@@ -291,6 +291,42 @@ async def test_what_a_provider_says_closes_its_lane_for_the_fleet(
         assert await enters(rates)
 
 
+async def test_what_is_told_while_the_fleet_is_heard_is_kept(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read before knows nothing of it."""
+    rates, alive = Rates(store, paid_by()), store.alive_by_lane
+
+    async def meanwhile() -> dict[str, int]:
+        rates.told(LANE, 30)
+        await everyone_knows(rates)
+        return await alive()
+
+    monkeypatch.setattr(store, "alive_by_lane", meanwhile)
+    await rates.refresh()
+    assert not await enters(rates)
+
+
+async def test_what_the_fleet_could_not_be_told_is_kept(
+    both: str, connect: Connect, store: Store
+) -> None:
+    await (await connect(both)).execute(
+        "CREATE FUNCTION full_up() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN RAISE ''no room''; END';"
+        " CREATE TRIGGER full_up BEFORE INSERT ON rowmill.lanes EXECUTE FUNCTION full_up()"
+    )
+    rates = Rates(store, paid_by())
+    rates.told(LANE, 30)
+    await everyone_knows(rates)
+    await rates.refresh()
+    with pytest.raises(NotNow):
+        await rates.enter(LANE, JOB, 0)
+
+
+async def everyone_knows(rates: Rates) -> None:
+    await asyncio.gather(*(telling.task for telling in rates._telling.values()))
+
+
 async def test_a_database_that_is_away_sends_jobs_back_for_a_time(store: Store) -> None:
     """It couldn't be told, so the lane isn't closed: the job would come straight back."""
     rates = Rates(store, paid_by(requests_per_minute=6))

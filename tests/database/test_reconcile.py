@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from jobs.contract import MediaTask
+from jobs.providers.adapter import Op, Request, Response
 from jobs.providers.charges import Charges
 from jobs.providers.journal import State, Submission
 from jobs.providers.prices import load_prices
@@ -192,6 +193,39 @@ async def test_not_there_counts_once_nobody_can_hear_of_it_any_more(desk: Desk) 
     assert await desk.verdicts(apply=True) == ["absent"]
     assert await desk.states() == ["written_off"]
     assert (await queued(desk.connection))[work.key]["state"] == "ready"
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        ("state = 'finished', cost_cents = 4", "finished"),
+        ("intended_at = clock_timestamp()", "unknown"),  # another one, which got the same number
+    ],
+)
+async def test_who_was_quicker_keeps_the_word_and_nothing_is_done(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, change: str, state: str, *, there: bool
+) -> None:
+    work = await desk.work()
+    await desk.sent(work)
+    await desk.hand.hold([work])
+    await desk.ages()
+    if there:
+        desk.made(created_at=(datetime.now(UTC) - LONG_AGO).isoformat())
+    wire = desk.reconciler.wire
+    ask = wire.ask
+
+    async def meanwhile(provider: Provider, request: Request, op: Op) -> Response:
+        await desk.connection.execute(f"UPDATE rowmill.submissions SET {change}")
+        return await ask(provider, request, op)
+
+    monkeypatch.setattr(wire, "ask", meanwhile)
+    report = await desk.run(apply=True)
+    (doubt,) = report["providers"][0]["in_doubt"]
+    assert (doubt["verdict"], doubt["done"]) == ("found" if there else "absent", False)
+    assert report["left"] > 0
+    assert await desk.states() == [state]
+    assert (await queued(desk.connection))[work.key]["state"] == "held"
 
 
 async def test_a_worker_with_a_longer_lease_has_longer(desk: Desk) -> None:

@@ -114,7 +114,10 @@ async def test_of_a_job_that_is_over_only_the_ledger_changes(doubt: Doubt) -> No
 
 
 class Ended:
-    """A runner to whom every provider says: it succeeded, for 3 cents."""
+    """A runner to whom every provider says: it succeeded, for 3 cents; of deleted jobs, nothing."""
+
+    async def abandon(self, *_: object) -> bool:
+        return False
 
     async def settle_orphan(self, journal: Journal, submission: Submission) -> bool:
         await journal.finished(submission.id, result={}, cost_cents=Decimal(3))
@@ -130,28 +133,48 @@ class CancelledMeanwhile(Ended):
         return await super().settle_orphan(journal, submission)
 
 
-WAITING = """
-FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+DYING = """
+CREATE FUNCTION dying() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN PERFORM pg_sleep(600); RETURN new; END';
+CREATE TRIGGER dying BEFORE UPDATE ON generation_jobs EXECUTE FUNCTION dying();
+"""
+SLEEPING = """
+FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'
 """
 
 
-async def test_a_late_success_survives_whoever_finds_it(
-    photomemory: str, connect: Connect, doubt: Doubt
-) -> None:
+async def test_a_late_success_survives_whoever_finds_it(doubt: Doubt) -> None:
     """What is recorded and not delivered is never looked at again, so both are one commit."""
     await failed_meanwhile(doubt)
     chores = await maintenance_of(doubt.store, cast("Runner", Ended()))
-    other = await connect(photomemory)
-    async with other.transaction():
-        await other.execute("SELECT FROM generation_jobs FOR UPDATE")
-        finding = asyncio.create_task(chores.orphans())
-        await until_sql(doubt.connection, f"SELECT bool_and(pg_terminate_backend(pid)) {WAITING}")
-        await finding  # its connection is gone, as if it had died itself
+    await doubt.connection.execute(DYING)
+    finding = asyncio.create_task(chores.orphans())
+    await until_sql(doubt.connection, f"SELECT bool_and(pg_terminate_backend(pid)) {SLEEPING}")
+    await finding  # its connection is gone, as if it had died itself
+    await doubt.connection.execute("DROP TRIGGER dying ON generation_jobs")
     assert (await doubt.row())[0] == "failed"
     await chores.orphans()
     assert (await doubt.row())[0] == "queued"
     (call,) = await ledger_rows(doubt.connection)
     assert (call["state"], call["cost_cents"]) == ("finished", Decimal(3))
+
+
+async def test_a_late_success_holds_up_nobody(
+    photomemory: str, connect: Connect, doubt: Doubt
+) -> None:
+    """Whoever has its row locked may have it for long, and every payment needs the budgets."""
+    await failed_meanwhile(doubt)
+    await doubt.connection.execute("INSERT INTO rowmill.budgets VALUES ('*', 'day', 100)")
+    chores = await maintenance_of(doubt.store, cast("Runner", Ended()))
+    other = await connect(photomemory)
+    async with other.transaction():
+        await other.execute("SELECT FROM generation_jobs FOR UPDATE")
+        finding = asyncio.create_task(chores.orphans())
+        while not finding.done():
+            await doubt.connection.execute("SELECT FROM rowmill.budgets FOR UPDATE NOWAIT")
+        assert [row["state"] for row in await ledger_rows(doubt.connection)] == ["accepted"]
+    await chores.orphans()
+    assert (await doubt.row())[0] == "queued"
 
 
 async def test_a_late_success_of_a_cancelled_job_is_only_recorded(doubt: Doubt) -> None:
@@ -162,6 +185,25 @@ async def test_a_late_success_of_a_cancelled_job_is_only_recorded(doubt: Doubt) 
     assert (await doubt.row())[0] == "cancelled"
     (call,) = await ledger_rows(doubt.connection)
     assert (call["state"], call["cost_cents"]) == ("finished", Decimal(3))
+
+
+@pytest.mark.parametrize("account", ["gone", "acct"])
+async def test_those_that_tell_nothing_leave_the_others_their_turn(
+    doubt: Doubt, account: str
+) -> None:
+    """Older ones of an account that isn't configured any more, or that never answers."""
+    await failed_meanwhile(doubt)
+    await doubt.connection.execute(
+        "INSERT INTO rowmill.submissions (source, row_key, run, step, lane, worker, provider,"
+        " account, model, state, external_id, accepted_at, estimate_cents) SELECT source,"
+        " gen_random_uuid(), 1, step, lane, worker, provider, $1, model, 'accepted', n,"
+        " now() - interval '2 hours', 1 FROM rowmill.submissions, generate_series(1, 60) n",
+        account,
+    )
+    chores = await maintenance_of(doubt.store, cast("Runner", Ended()))
+    for _ in range(1 if account == "gone" else 30):
+        await chores.orphans()
+    assert (await doubt.row())[0] == "queued"
 
 
 async def failed_meanwhile(doubt: Doubt) -> None:
@@ -184,19 +226,26 @@ async def test_a_late_success_is_delivered(doubt: Doubt) -> None:
 
 
 @pytest.mark.parametrize(
-    "newer", ["UPDATE generation_jobs SET status = 'queued'", "DELETE FROM generation_jobs"]
+    "newer",
+    [
+        "UPDATE generation_jobs SET status = 'queued'",
+        "DELETE FROM generation_jobs",
+        "UPDATE generation_jobs SET status = 'queued'; UPDATE rowmill.queue SET state = 'held'",
+    ],
 )
 async def test_a_late_success_gives_way_to_something_newer(doubt: Doubt, newer: str) -> None:
     await failed_meanwhile(doubt)
     await doubt.connection.execute(newer)
+    queued = await doubt.connection.fetch("SELECT * FROM rowmill.queue")
     assert not await deliver(doubt)
+    assert await doubt.connection.fetch("SELECT * FROM rowmill.queue") == queued
     assert [row["state"] for row in await ledger_rows(doubt.connection)] == ["finished"]
 
 
 async def deliver(doubt: Doubt) -> bool:
     return await upkeep.deliver_late(
         doubt.store,
-        "generation_jobs",
+        Found("generation_jobs", doubt.work.key),
         {"id": doubt.submission.id, "state": "finished", "result": {}, "cost_cents": Decimal(3)},
     )
 

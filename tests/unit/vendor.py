@@ -317,10 +317,11 @@ class Ledger:
     async def cancelled(self, submission: int, *, cost_cents: Decimal) -> None:
         await self._move(submission, State.CANCELLED, cost_cents=cost_cents)
 
-    async def written_off(self, submission: int, reason: str, *, unpaid: bool) -> None:
+    async def written_off(self, submission: int, reason: str, *, unpaid: bool) -> bool:
         self.reasons.append(reason)
         cost = {"cost_cents": Decimal(0)} if unpaid else {}
         await self._move(submission, State.WRITTEN_OFF, **cost)
+        return True
 
     async def park(self, submission: int, contents: Sequence[bytes]) -> None:
         self.files[submission] = list(contents)

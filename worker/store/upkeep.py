@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
 from worker.maps import Partitions, Platform, Source
 from worker.store.attaching import unserved
+from worker.store.operators import Found
 from worker.store.store import Store, to_json
 
 _MONTHS = """
@@ -27,42 +28,53 @@ SELECT u.id, u.state, u.provider, u.account, u.model, u.estimate_cents, u.cost_c
        u.intended_at, u.source, u.row_key, u.run, u.step
   FROM rowmill.submissions u
  WHERE u.state = 'accepted'
+   AND (u.provider, u.account) IN (SELECT * FROM unnest($2::text[], $3::text[]))
    AND NOT EXISTS (SELECT FROM rowmill.queue q JOIN rowmill.sources s ON s.id = q.source
                     WHERE s.name = u.source AND q.row_key = u.row_key AND q.run = u.run)
    AND u.accepted_at < clock_timestamp() - make_interval(secs => $1)
- ORDER BY u.accepted_at LIMIT $2
+ ORDER BY random() LIMIT $4
 """
 
 
-# Recorded in any case, since everything else is read from what was. What the row's function sees is
-# newer than this statement's own look: the recorded success, by which it stays the same run.
+# The job is locked first, in everyone's order: whoever waits for it with the budgets in hand holds up
+# every payment. For less long than the server needs to look for a deadlock, so that nobody is the
+# victim of our waiting. (What a select list calls is called after its FROM was read.)
+# Recorded in any case, since everything else is read from what was. What the functions see is newer
+# than this statement's own look: the recorded success, by which it stays the same run.
 _DELIVER = """
-WITH recorded AS MATERIALIZED (
-    SELECT r.id FROM rowmill.journal($2::jsonb) r
+WITH patience AS MATERIALIZED (
+    SELECT set_config('lock_timeout', '250ms', true)
+), locked AS MATERIALIZED (
+    SELECT rowmill.lock_{name}($1) AS job FROM patience
+), recorded AS MATERIALIZED (
+    SELECT rowmill.journal($2::jsonb) AS id, (l.job).state AS queued FROM locked l
 ), late AS MATERIALIZED (
-    SELECT u.row_key FROM recorded r JOIN LATERAL (
+    SELECT r.id FROM recorded r JOIN LATERAL (
            SELECT s.* FROM rowmill.submissions s WHERE s.id = r.id LIMIT 1) u ON true
-     WHERE u.run = (SELECT max(n.run) FROM rowmill.submissions n
+     WHERE r.queued IS NULL
+       AND u.run = (SELECT max(n.run) FROM rowmill.submissions n
                      WHERE n.source = u.source AND n.row_key = u.row_key)
 ), done AS MATERIALIZED (
-    SELECT l.row_key, rowmill.retry_{name}(l.row_key) AS verdict FROM late l
+    SELECT l.id, rowmill.retry_{name}($1) AS verdict FROM late l
 )
 INSERT INTO rowmill.actions (who, action, subject, detail)
-SELECT 'rowmill', 'deliver', '{name}/' || d.row_key,
-       jsonb_build_object('submission', $1::bigint, 'verdict', d.verdict)
+SELECT 'rowmill', 'deliver', '{name}/' || $1,
+       jsonb_build_object('submission', d.id, 'verdict', d.verdict)
   FROM done d WHERE d.verdict = 'requeued'
 RETURNING id
 """
 
 
-async def deliver_late(store: Store, source: str, entry: Mapping[str, Any]) -> bool:
+async def deliver_late(store: Store, job: Found, entry: Mapping[str, Any]) -> bool:
     """Record a late success, and let its failed row run once more to take it: in one commit.
 
     One that is recorded and not delivered would never be looked at again. A row that someone
-    re-enqueued, finished or deleted meanwhile keeps their change.
+    re-enqueued, finished or deleted meanwhile keeps their change: also one that is held or waits
+    stays so, and finds the result when it runs. Raises `LockTimeout`, with nothing recorded, while
+    someone has the row.
     """
     return (
-        await store.value(_DELIVER.format(name=source), entry["id"], to_json([entry])) is not None
+        await store.value(_DELIVER.format(name=job.source), job.key, to_json([entry])) is not None
     )
 
 
@@ -99,9 +111,16 @@ async def refresh_unserved(store: Store, platform: Platform) -> dict[str, str]:
     return reasons
 
 
-async def orphans(store: Store, older_than: float, limit: int = 50) -> list[Mapping[str, Any]]:
-    """Accepted submissions whose job is over or gone: what they cost is still to be learnt."""
-    rows = await store.fetch(_OPEN, older_than, limit)
+async def orphans(
+    store: Store, accounts: Sequence[tuple[str, str]], older_than: float, limit: int = 50
+) -> list[Mapping[str, Any]]:
+    """Accepted submissions whose job is over or gone: what they cost is still to be learnt.
+
+    Of these accounts, by provider. Any of them, since those that never tell must not keep the
+    others from their turn.
+    """
+    providers, names = [provider for provider, _ in accounts], [name for _, name in accounts]
+    rows = await store.fetch(_OPEN, older_than, providers, names, limit)
     return [
         {**dict(r), "ref": json.loads(r["ref"]) if r["ref"] else None, "result": None} for r in rows
     ]
