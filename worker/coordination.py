@@ -46,7 +46,23 @@ def connections(url: str) -> ConnectionPool:
     pool: ConnectionPool = ConnectionPool.from_url(
         url, socket_connect_timeout=1.0, socket_timeout=2.0
     )
+    pool.connection_class = type("Connection", (Cancellable, pool.connection_class), {})
     return pool
+
+
+class Cancellable:
+    """For connections, whose sending may swallow the cancellation of whoever sends.
+
+    They use `asyncio.wait_for`, which before Python 3.12 gives its result back where both come in
+    the same moment. A loop that was told to end would go on for ever, a cancelled job to its end.
+    """
+
+    async def send_packed_command(self, *args: Any, **options: Any) -> None:
+        await super().send_packed_command(*args, **options)  # type: ignore[misc]
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined] # nobody reads its answer
+            raise asyncio.CancelledError
 
 
 # --------------------------------------------------------------------------- coordination

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 
@@ -12,6 +13,7 @@ from redis.exceptions import RedisError, WatchError
 from tests.database.redis_servers import KINDS, FakeRedis, real_redis, shared_redis
 from worker.coordination import (
     FINE_LIFE,
+    Cancellable,
     ConnectionPool,
     Coordination,
     LenientRedis,
@@ -159,3 +161,38 @@ async def test_a_write_survives_a_restart() -> None:
         await server.kill()
         with pytest.raises(RedisError):
             await strict.get("key")
+
+
+class Swallowing:
+    """Sends as redis's connections do; both come in the same moment."""
+
+    def __init__(self) -> None:
+        self.sent = asyncio.get_running_loop().create_future()
+        self.connected = True
+
+    async def send_packed_command(self) -> None:
+        await asyncio.wait_for(self.sent, 10)
+
+    async def disconnect(self, nowait: bool) -> None:
+        assert nowait
+        self.connected = False
+
+
+class OurConnection(Cancellable, Swallowing):
+    pass
+
+
+async def test_a_cancellation_is_not_swallowed_by_a_command() -> None:
+    connection = OurConnection()
+    task = asyncio.create_task(connection.send_packed_command())
+    await asyncio.sleep(0)
+    connection.sent.set_result(None)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_every_connection_of_ours_can_be_cancelled() -> None:
+    for url in ("redis://localhost:1", "rediss://localhost:1", "unix:///nowhere.sock"):
+        assert issubclass(connections(url).connection_class, Cancellable)
