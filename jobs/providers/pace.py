@@ -48,6 +48,8 @@ def retry_after(response: Response) -> float | None:
 
 def used_up(response: Response) -> float | None:
     """Seconds until the last of what is used up is renewed; None while there is something left."""
+    if not any("ratelimit" in name.lower() for name in response.headers):
+        return None  # most answers say nothing, and each name that is looked up costs
     waits = [
         _reset(response, response.headers.get(reset))
         for remaining, reset in REMAINING

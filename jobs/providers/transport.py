@@ -28,7 +28,7 @@ connection is lost without proof."""
 FITS_IN_SOCKET = 64 * 1024
 """A body up to this size never waits for the peer while it is written."""
 MAX_HEADER = 64 * 1024
-SET_BY_HTTPX = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+SET_BY_HTTPX = ("accept", "accept-encoding", "content-type", "user-agent")
 
 # The first row that fits counts.
 ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
@@ -110,13 +110,15 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             total=None, connect=connect, sock_connect=connect, sock_read=timeouts.get("read")
         )
         stalled = asyncio.timeout(None)
+        headers = _headers(request)
         with _as_httpx(request):
             try:
                 async with stalled:
                     return await self._open_session().request(
                         request.method,
                         _url(request.url),
-                        headers=_headers(request),
+                        headers=headers,
+                        skip_auto_headers=_left_out(headers),
                         data=_body(request, stalled, write),
                         allow_redirects=False,
                         timeout=limits,
@@ -140,7 +142,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
-                skip_auto_headers=SET_BY_HTTPX,
                 max_line_size=MAX_HEADER,
                 max_field_size=MAX_HEADER,
             )
@@ -240,6 +241,12 @@ def _headers(request: httpx.Request) -> list[tuple[str, str]]:
         for name, value in request.headers.raw
         if name.lower() != b"transfer-encoding"
     ]
+
+
+def _left_out(headers: list[tuple[str, str]]) -> list[str] | None:
+    """What httpx left out, aiohttp must not put in. A POST has them all, and costs nothing more."""
+    given = {name.lower() for name, _ in headers}
+    return [name for name in SET_BY_HTTPX if name not in given] or None
 
 
 def _body(
