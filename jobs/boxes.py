@@ -89,9 +89,9 @@ def check_samples(path: Path) -> None:
 
 def _boxes(file: BinaryIO, end: int) -> Iterator[tuple[bytes, bytes]]:
     """Every box's name and the beginning of its body, depth first."""
-    todo = [(0, end)]
-    while todo:
-        start, end = todo.pop()
+    spans = [(0, end)]
+    while spans:
+        start, end = spans.pop()
         if end - start < 8:
             continue
         file.seek(start)
@@ -104,11 +104,11 @@ def _boxes(file: BinaryIO, end: int) -> Iterator[tuple[bytes, bytes]]:
         if name == b"stsc":
             head += file.read(min(TABLE, stop - start) - len(head)) if stop - start > HEAD else b""
         yield name, head[skip : stop - start]
-        todo.append((stop, end))
+        spans.append((stop, end))
         if name in FOLDERS:
-            todo.append((start + skip, stop))
+            spans.append((start + skip, stop))
         if name == b"meta":  # with a version in MP4, without one in MOV
-            todo.append((start + skip + 4, stop))
+            spans.append((start + skip + 4, stop))
 
 
 def _number(field: bytes) -> int:

@@ -30,6 +30,8 @@ from jobs.storage import Storage
 
 MAX_BYTES = 2 * 1024**3
 GONE = (404, 410)
+STORAGE = "storage"
+"""The code of a failure of our own storage."""
 MAX_NAME = 200
 PIECE = 1 << 16
 GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
@@ -151,7 +153,7 @@ def _storing() -> Iterator[None]:
         yield
     except (StorageError, OSError) as error:
         raise OutputError(
-            FailureKind.TRANSIENT, f"storing the output failed: {_first_line(error)}", "storage"
+            FailureKind.TRANSIENT, f"storing the output failed: {_first_line(error)}", STORAGE
         ) from error
 
 

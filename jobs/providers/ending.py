@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 from jobs import failpoints
 from jobs.contract import CallResult, Failure, FailureKind, Job, MediaTask, Output, Task
-from jobs.outputs import OutputError, OutputStore
+from jobs.outputs import STORAGE, OutputError, OutputStore
 from jobs.providers import results
 from jobs.providers.adapter import Ref, State
 from jobs.providers.charges import Charges
@@ -131,6 +131,9 @@ class Ending:
             failure = error.failure
             if failure.kind is FailureKind.TRANSIENT:
                 # Our trouble, or a passing one: what is journaled stays, another try needs no POST.
+                if failure.code == STORAGE and call.ended is None:
+                    value = results.to_json(_result(call, state, cost), kept=False)
+                    await through(call.journal.finished(submission, result=value, cost_cents=cost))
                 raise ProviderError(failure) from error
             if failure.code in OURS_TO_CHANGE:
                 raise HeldForPerson(

@@ -45,6 +45,8 @@ from jobs.providers.strays import Strays
 from jobs.providers.texts import tokens_of
 from jobs.providers.wire import PATIENCE, Sleep, Wire
 
+LAST_WORD = 10.0
+"""Seconds that a job which is stopped waits for the answer to its intent; a commit takes none."""
 SENDINGS = 2
 """How often one `call` sends at most; then the job goes back, and comes again later."""
 
@@ -139,8 +141,10 @@ class Runner:
         try:
             return await asyncio.shield(asked)
         except asyncio.CancelledError:
-            await asyncio.wait([asked])
-            if not asked.cancelled() and asked.exception() is None and asked.result().fresh:
+            await asyncio.wait([asked], timeout=LAST_WORD)
+            if not asked.done():  # it waits for its turn or for the database; a lease settles it
+                asked.cancel()
+            elif not asked.cancelled() and asked.exception() is None and asked.result().fresh:
                 await self._take_back(call, asked.result())
             raise
 

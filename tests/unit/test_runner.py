@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from jobs.contract import CallResult, FailureKind, Job, MediaTask, Task, TextTask
 from jobs.network import HostPolicy
 from jobs.outputs import OutputStore
+from jobs.providers import runner
 from jobs.providers.charges import Charges
 from jobs.providers.door import Door
 from jobs.providers.errors import HeldForPerson, ProviderError
@@ -597,6 +598,19 @@ async def test_files_in_the_answer_outlive_an_outage_of_the_storage(bench: Bench
     assert bench.vendor.sent == 1
 
 
+async def test_a_task_whose_output_cannot_be_stored_is_paid_and_kept(bench: Bench) -> None:
+    obstacle = bench.folder / "generation_jobs"
+    obstacle.write_text("no folder can be made here")
+    for _ in range(2):
+        assert (await bench.failing()).failure.code == "storage"
+        assert bench.ledger.ends == [("finished", Decimal(4))]
+    obstacle.unlink()
+    result = await bench.call()
+    assert (len(result.outputs), result.cost_cents) == (2, Decimal(4))
+    assert bench.ledger.log == ["intent", "accepted", "finished", "kept"]
+    assert bench.vendor.sent == 1
+
+
 async def test_an_answer_with_links_is_read_again(bench: Bench) -> None:
     bench.vendor.as_link = True
     bench.vendor.files.extend([500] * 4)
@@ -713,6 +727,19 @@ async def test_orphans_that_cannot_be_looked_at(bench: Bench) -> None:
         assert not await bench.runner.settle_orphan(bench.ledger, blind)
         assert not await bench.runner.abandon(bench.ledger, blind)
     assert len(bench.vendor.requests) == seen
+
+
+async def test_stopped_while_its_intent_waits_for_its_turn(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "LAST_WORD", 0.01)
+    bench.ledger.intents.clear()
+    call = asyncio.create_task(bench.call())
+    await bench.ledger.intending.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert bench.ledger.log == bench.vendor.requests == []
 
 
 async def test_stopped_while_it_intends(bench: Bench) -> None:

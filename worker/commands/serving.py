@@ -35,8 +35,8 @@ async def serve(settings: Settings, *, burst: bool, migrate_first: bool) -> None
 async def ended(task: asyncio.Task[None], patience: float = 5.0) -> None:
     """Cancelled until it has ended.
 
-    Before Python 3.12 a cancellation can be lost in `asyncio.wait_for`, which libraries use; a
-    worker that is told to stop must not wait for ever because of that.
+    Before Python 3.12 a cancellation can be lost in `asyncio.wait_for`. Our connections to Redis
+    don't lose it (coordination.py); what else arq awaits must not keep a worker from stopping.
     """
     while not task.done():
         task.cancel()
