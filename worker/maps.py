@@ -24,9 +24,37 @@ from pydantic import (
     model_validator,
 )
 
-RULES = ("input", "start", "reserve", "release", "output", "finish", "usage", "follow")
+from worker.relocating import PLAIN, relocated, relocated_map
+
+__all__ = [
+    "MapError",
+    "Platform",
+    "PlatformMap",
+    "Source",
+    "builtin_platforms",
+    "load",
+    "relocated",
+]
+
+RULES = (
+    "rank",
+    "stop",
+    "input",
+    "start",
+    "reserve",
+    "release",
+    "output",
+    "finish",
+    "usage",
+    "fail",
+    "follow",
+)
+PLATFORM_RULES = ("limits", "attach", "audit")
 KIND_RULES = (".output", ".finish")
 """Rules that may exist for one kind alone: `<source>.<kind>.finish.sql`."""
+PUBLIC = "public"
+NO_RULES = {"schema", "sample", "demo", "verdict"}
+"""What else lies beside a map: how to try the platform, and how to judge what became of it."""
 
 Ident = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
@@ -112,12 +140,16 @@ class Value(Strict):
     prefix: str = ""
     default: str | None = None
     """What NULL (or a path that leads nowhere) means."""
+    words: dict[str, str] = {}
+    """The platform's word → ours, before the prefix; what isn't there stays as it is."""
 
     @model_validator(mode="after")
     def _one(self) -> Value:
         given = [v for v in (self.constant, self.column, self.path) if v is not None]
         if len(given) != 1:
             raise ValueError("give exactly one of constant, column, path")
+        if self.words and self.constant is not None:
+            raise ValueError("words = {…} goes with column or path: a constant needs no other word")
         return self
 
 
@@ -227,6 +259,8 @@ class Platform:
     rules: dict[str, str]
     """`generation_jobs.input` → SQL; `limits` → SQL."""
     origin: str
+    schema: str = PUBLIC
+    """Where the objects are that its files call `public.`"""
 
     def rule(self, source: str, name: str) -> str | None:
         return self.rules.get(f"{source}.{name}")
@@ -246,6 +280,7 @@ class Platform:
             "map": self.map.model_dump(mode="json", exclude_defaults=True),
             "rules": self.rules,
             "origin": self.origin,
+            "schema": self.schema,
             "source": source.name,
         }
 
@@ -255,6 +290,7 @@ class Platform:
             PlatformMap.model_validate(definition["map"]),
             definition["rules"],
             definition["origin"],
+            definition.get("schema", PUBLIC),
         )
 
 
@@ -263,35 +299,44 @@ def builtin_platforms() -> list[str]:
     return sorted(p.name for p in root.iterdir() if (p / "map.toml").is_file())
 
 
-def load(reference: str) -> Platform:
-    """A built-in platform by name, or anyone's by the path of its map file."""
+def load(reference: str, schema: str = PUBLIC) -> Platform:
+    """A built-in platform by name, or anyone's by the path of its map file.
+
+    `schema` is where its objects are: it stands in for `public.` in the map and in every rule.
+    """
+    if not PLAIN.fullmatch(schema):
+        raise MapError(
+            f"schema {schema!r}: give a name of lower-case letters, digits and underscores "
+            "(ALTER SCHEMA … RENAME TO … makes one)"
+        )
     if reference.endswith(".toml"):
         path = Path(reference)
         if not path.is_file():
             raise MapError(f"{reference}: no such file")
-        return _read(path)
+        return _read(path, schema)
     if reference not in builtin_platforms():
         raise MapError(
             f"no platform {reference!r}; there are {', '.join(builtin_platforms())}, "
             "or give the path of a map file (….toml)"
         )
-    return _read(Path(str(files("sql") / "platforms" / reference / "map.toml")))
+    return _read(Path(str(files("sql") / "platforms" / reference / "map.toml")), schema)
 
 
-def _read(path: Path) -> Platform:
+def _read(path: Path, schema: str) -> Platform:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = relocated_map(tomllib.loads(path.read_text(encoding="utf-8")), schema)
     except tomllib.TOMLDecodeError as error:
         raise MapError(f"{path.name}: {error}") from error
     try:
         model = PlatformMap.model_validate(data)
     except ValidationError as error:
         raise MapError(_explain(path, data, error)) from error
-    return Platform(model, _rules(path, model), path.name)
+    rules = {stem: relocated(sql, schema) for stem, sql in _rules(path, model).items()}
+    return Platform(model, rules, path.name, schema)
 
 
 def _rules(path: Path, model: PlatformMap) -> dict[str, str]:
-    known = {f"{s.name}.{rule}" for s in model.sources for rule in RULES} | {"limits"}
+    known = {f"{s.name}.{rule}" for s in model.sources for rule in RULES} | {*PLATFORM_RULES}
     by_kind = tuple(f"{s.name}." for s in model.sources)
     found = {}
     for file in sorted(path.parent.glob("*.sql")):
@@ -301,10 +346,10 @@ def _rules(path: Path, model: PlatformMap) -> dict[str, str]:
             and file.stem.endswith(KIND_RULES)
         ):
             found[file.stem] = file.read_text(encoding="utf-8")
-        elif file.stem not in {"schema", "sample"}:
+        elif file.stem not in NO_RULES:
             raise MapError(
                 f"{file.name}: not a rule of this map; rules are <source>.<rule>.sql with rule one "
-                f"of {', '.join(RULES)}, and limits.sql"
+                f"of {', '.join(RULES)}, and {', '.join(f'{rule}.sql' for rule in PLATFORM_RULES)}"
             )
     for source in model.sources:
         _check_allowance(source, found)

@@ -36,6 +36,9 @@ def attach(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the SQL, change nothing.")
     ] = False,
+    schema: Annotated[
+        str, typer.Option("--schema", help="Where the tables are that the map calls `public.`")
+    ] = "public",
     as_json: AsJson = False,
 ) -> None:
     """
@@ -47,11 +50,13 @@ def attach(
     rowmill attach photomemory
 
     rowmill attach maps/shop.toml --dry-run
+
+    rowmill attach photomemory --schema photomemory
     """
     from worker.maps import load
     from worker.store.attaching import attach as apply
 
-    loaded = load(platform)
+    loaded = load(platform, schema)
     quiet = dry_run or as_json
     report = (lambda _: None) if quiet else typer.echo
     sql = asyncio.run(apply(dsn(), loaded, dry_run=dry_run, report=report))

@@ -126,6 +126,9 @@ def value_of(value: Value, row: str, alias: str) -> tuple[str, list[str]]:
     at = f"nullif({at}::text, '')"
     if value.default is not None:
         at = f"coalesce({at}, {literal(value.default)})"
+    if value.words:
+        cases = " ".join(f"WHEN {literal(w)} THEN {literal(o)}" for w, o in value.words.items())
+        at = f"CASE {at} {cases} ELSE {at} END"
     return (f"{literal(value.prefix)} || {at}" if value.prefix else at), joins
 
 
@@ -143,10 +146,12 @@ def lane_of(target: Target, row: str) -> tuple[str, list[str]]:
 
 
 def mirrors_kind(source: Source) -> bool:
-    return (source.lane.column, source.lane.path, source.lane.prefix) == (
-        source.kind.column,
-        source.kind.path,
-        source.kind.prefix,
+    lane, kind = source.lane, source.kind
+    return (lane.column, lane.path, lane.prefix, lane.words) == (
+        kind.column,
+        kind.path,
+        kind.prefix,
+        kind.words,
     )
 
 

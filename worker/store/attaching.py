@@ -78,6 +78,7 @@ async def _attach(connection: Any, platform: Platform, report: Callable[[str], N
     await connection.execute("SET LOCAL search_path = pg_catalog; SET LOCAL lock_timeout = '10s'")
     if not await connection.fetchval("SELECT to_regclass('rowmill.queue') IS NOT NULL"):
         raise MapError("this database has no rowmill schema yet: run `rowmill migrate` first")
+    await _check_schema(connection, platform)
     await _detach_dropped(connection, platform)
     targets = [
         await _target(connection, platform, number, source)
@@ -91,6 +92,15 @@ async def _attach(connection: Any, platform: Platform, report: Callable[[str], N
             printed.append(statement)
             await connection.execute(statement)
     return printed
+
+
+async def _check_schema(connection: Any, platform: Platform) -> None:
+    if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", platform.schema):
+        there = await connection.fetchval(
+            "SELECT string_agg(nspname, ', ' ORDER BY nspname) FROM pg_namespace"
+            " WHERE nspname !~ '^pg_' AND nspname NOT IN ('rowmill', 'information_schema')"
+        )
+        raise MapError(f"there is no schema {platform.schema!r} in this database (it has {there})")
 
 
 async def _detach_dropped(connection: Any, platform: Platform) -> None:
@@ -129,6 +139,20 @@ async def _target(connection: Any, platform: Platform, number: int, source: Sour
 
 
 async def _source_row(connection: Any, platform: Platform, source: Source, where: str) -> int:
+    elsewhere = await connection.fetchval(
+        "SELECT relation FROM rowmill.sources WHERE name = $1 AND platform = $2"
+        " AND relation <> $3 AND to_regclass(relation) IS NOT NULL",
+        source.name,
+        platform.map.platform,
+        source.table,
+    )
+    if elsewhere is not None:
+        schema = elsewhere.split(".")[0]
+        raise MapError(
+            f"{where}.table: source {source.name} is attached to {elsewhere}, and can't be attached "
+            f"to {source.table} beside it; `rowmill attach {platform.map.platform} --schema {schema}`"
+            f" brings that one up to date, `rowmill detach {platform.map.platform}` makes it free"
+        )
     other = await connection.fetchval(
         "SELECT platform FROM rowmill.sources WHERE name = $1 AND platform <> $2",
         source.name,

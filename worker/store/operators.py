@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from worker.generate.words import name as quoted
 from worker.store.errors import Refused
 from worker.store.store import SourceInfo, Store, to_json
 
@@ -117,7 +118,7 @@ async def platform_row(store: Store, source: SourceInfo, key: str) -> PlatformRo
     try:
         rows = await store.fetch(
             f'SELECT t."{column}"::text AS key, to_jsonb(t)::text AS data '
-            f'FROM {source.relation} t WHERE t."{column}" = $1::text::{kind}',
+            f'FROM {quoted(source.relation)} t WHERE t."{column}" = $1::text::{kind}',
             key,
         )
     except Refused as error:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from worker.generate.words import name
 from worker.maps import Partitions, Platform, Source
 from worker.store.attaching import unserved
 from worker.store.operators import Found
@@ -92,7 +93,7 @@ async def _months(store: Store, ahead: int) -> list[date]:
 async def _make(store: Store, partitions: Partitions, month: date) -> None:
     argument = partitions.argument.replace("'", "''")
     await store.value(
-        f"SELECT {partitions.function}('{argument}', $1::date)",
+        f"SELECT {name(partitions.function)}('{argument}', $1::date)",
         month,
     )
 
@@ -130,7 +131,7 @@ async def row_status(store: Store, source: Source, key: str) -> str | None:
     """A platform row's status word; None for a row that is gone."""
     type_ = await store.value(_KEY_TYPE, source.table, source.key)
     status: str | None = await store.value(
-        f'SELECT "{source.status.column}"::text FROM {source.table}'
+        f'SELECT "{source.status.column}"::text FROM {name(source.table)}'
         f' WHERE "{source.key}" = $1::text::{type_}',
         key,
     )
