@@ -24,9 +24,14 @@ from pydantic import (
     model_validator,
 )
 
-RULES = ("input", "start", "reserve", "release", "output", "finish", "usage", "follow")
+RULES = ("rank", "input", "start", "reserve", "release", "output", "finish", "usage", "follow")
 KIND_RULES = (".output", ".finish")
 """Rules that may exist for one kind alone: `<source>.<kind>.finish.sql`."""
+
+PLATFORM_RULES = {"limits", "audit", "attach"}
+"""Rules of the platform as a whole: `audit.sql`."""
+BESIDE = {"schema", "sample", "demo", "verdict"}
+"""What lies beside a map and is no rule."""
 
 Ident = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
@@ -204,18 +209,79 @@ class Partitions(Strict):
     ahead: int = Field(default=2, ge=1, le=24)
 
 
+Every = Annotated[
+    str, StringConstraints(pattern=r"^[1-9][0-9]{0,3} (minute|hour|day|week|month)s?$")
+]
+Keep = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,3} (hour|day|week|month|year)s?$")]
+"""Both are what Postgres reads as an interval."""
+
+
+class Refresh(Strict):
+    """A materialized view that is made anew once per period, by one worker of the fleet."""
+
+    view: Table
+    every: Every
+
+
+class Retention(Strict):
+    """Rows that are removed once they are old."""
+
+    table: Table | None = None
+    source: SourceName | None = None
+    """In place of a table: a source's finished rows."""
+    column: Ident | Annotated[list[Ident], Field(min_length=1)]
+    """Their age; of several columns the first that isn't null says it."""
+    keep: Keep
+    every: Every = "1 day"
+
+    @model_validator(mode="after")
+    def _one(self) -> Retention:
+        if (self.table is None) == (self.source is None):
+            raise ValueError("give exactly one of table, source")
+        return self
+
+    @property
+    def subject(self) -> str:
+        return self.table or self.source or ""
+
+    @property
+    def columns(self) -> list[str]:
+        return [self.column] if isinstance(self.column, str) else self.column
+
+
 class PlatformMap(Strict):
     platform: SourceName
     title: str = ""
     timezone: str = "UTC"
     sources: list[Source] = Field(min_length=1)
     partitions: list[Partitions] = []
+    refreshes: list[Refresh] = []
+    retention: list[Retention] = []
 
     @model_validator(mode="after")
     def _unique(self) -> PlatformMap:
         names = [source.name for source in self.sources]
         if len(set(names)) != len(names):
             raise ValueError("two sources have the same name")
+        views = [refresh.view for refresh in self.refreshes]
+        if len(set(views)) != len(views):
+            raise ValueError("two refreshes name the same view")
+        return self
+
+    @model_validator(mode="after")
+    def _retained(self) -> PlatformMap:
+        subjects = [entry.subject for entry in self.retention]
+        if len(set(subjects)) != len(subjects):
+            raise ValueError("two retentions name the same table")
+        tables = {source.table: source.name for source in self.sources}
+        for entry in self.retention:
+            if entry.table in tables:
+                raise ValueError(
+                    f"retention: {entry.table} holds jobs; say source = "
+                    f'"{tables[entry.table]}", which keeps those that aren\'t finished'
+                )
+            if entry.source is not None and entry.source not in tables.values():
+                raise ValueError(f"retention: there is no source {entry.source!r} in this map")
         return self
 
 
@@ -291,7 +357,7 @@ def _read(path: Path) -> Platform:
 
 
 def _rules(path: Path, model: PlatformMap) -> dict[str, str]:
-    known = {f"{s.name}.{rule}" for s in model.sources for rule in RULES} | {"limits"}
+    known = {f"{s.name}.{rule}" for s in model.sources for rule in RULES} | PLATFORM_RULES
     by_kind = tuple(f"{s.name}." for s in model.sources)
     found = {}
     for file in sorted(path.parent.glob("*.sql")):
@@ -301,10 +367,10 @@ def _rules(path: Path, model: PlatformMap) -> dict[str, str]:
             and file.stem.endswith(KIND_RULES)
         ):
             found[file.stem] = file.read_text(encoding="utf-8")
-        elif file.stem not in {"schema", "sample"}:
+        elif file.stem not in BESIDE:
             raise MapError(
                 f"{file.name}: not a rule of this map; rules are <source>.<rule>.sql with rule one "
-                f"of {', '.join(RULES)}, and limits.sql"
+                f"of {', '.join(RULES)}, and {', '.join(sorted(PLATFORM_RULES))}.sql"
             )
     for source in model.sources:
         _check_allowance(source, found)
