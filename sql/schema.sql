@@ -127,6 +127,45 @@ BEGIN
 END $_$;
 
 --
+-- Name: audit(); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.audit() RETURNS trigger
+    LANGUAGE plpgsql
+    SET row_security TO 'off'
+    SET lock_timeout TO '250ms'
+    AS $_$
+DECLARE
+    v_platform text;
+BEGIN
+    SELECT s.name, nullif(substr(NEW.subject, length(s.name) + 2), '') INTO NEW.source, NEW.row_key
+      FROM rowmill.sources s WHERE starts_with(NEW.subject, s.name || '/');
+    IF NOT FOUND THEN
+        SELECT s.name INTO NEW.source FROM rowmill.sources s
+         WHERE NEW.subject = 'source ' || s.name
+            OR (starts_with(NEW.subject, 'lane ') AND right(NEW.subject, length(s.name) + 4) = ' of ' || s.name);
+    END IF;
+    IF NEW.who = 'rowmill' THEN  -- no operator
+        RETURN NEW;
+    END IF;
+    FOR v_platform IN
+        SELECT DISTINCT s.platform FROM rowmill.sources s
+         WHERE (NEW.source IS NULL OR s.name = NEW.source)
+           AND to_regprocedure(format('rowmill.audit_%s(rowmill.actions)', s.platform)) IS NOT NULL
+         ORDER BY s.platform
+    LOOP
+        BEGIN
+            EXECUTE format('SELECT rowmill.audit_%s($1)', v_platform) USING NEW;
+        EXCEPTION WHEN OTHERS THEN
+            RAISE WARNING 'audit.sql of % failed: %', v_platform, SQLERRM;
+            NEW.detail := NEW.detail || jsonb_build_object('audit_failed',
+                coalesce(NEW.detail -> 'audit_failed', '{}') || jsonb_build_object(v_platform, SQLERRM));
+        END;
+    END LOOP;
+    RETURN NEW;
+END $_$;
+
+--
 -- Name: begun(bigint, bigint, text); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 
@@ -729,6 +768,7 @@ DECLARE
     v_ids     bigint[];
     v_state   rowmill.queue_state;
     v_verdict text;
+    v_before  jsonb;
 BEGIN
     -- First, so that no claim comes between what is found here and what is changed. Of a table that
     -- is gone there is only the ledger.
@@ -750,6 +790,8 @@ BEGIN
          WHERE u.id = v_ids[1] AND o.id <> u.id AND o.external_id = p_external_id) THEN
         RETURN 'taken';
     END IF;
+    SELECT jsonb_build_object('state', u.state, 'external_id', u.external_id, 'step', u.step, 'run', u.run)
+      INTO v_before FROM rowmill.submissions u WHERE u.id = v_ids[1];
     UPDATE rowmill.submissions u
        SET state = (CASE p_how WHEN 'accepted' THEN 'accepted' ELSE 'written_off' END)::rowmill.submission_state,
            external_id = CASE p_how WHEN 'accepted' THEN p_external_id END,
@@ -768,7 +810,7 @@ BEGIN
     INSERT INTO rowmill.actions (who, action, subject, detail)
     VALUES (p_who, 'resolve', p_source || '/' || p_key,
             jsonb_build_object('how', p_how, 'external_id', p_external_id, 'submission', v_ids[1],
-                               'verdict', v_verdict));
+                               'verdict', v_verdict, 'before', v_before));
     RETURN v_verdict;
 END $_$;
 
@@ -975,7 +1017,9 @@ CREATE TABLE rowmill.actions (
     who text NOT NULL,
     action text NOT NULL,
     subject text NOT NULL,
-    detail jsonb DEFAULT '{}'::jsonb NOT NULL
+    detail jsonb DEFAULT '{}'::jsonb NOT NULL,
+    source text,
+    row_key text COLLATE pg_catalog."C"
 );
 
 --
@@ -1247,6 +1291,21 @@ ALTER TABLE rowmill.queue ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MINVALUE
     NO MAXVALUE
     CACHE 1
+);
+
+--
+-- Name: schedules; Type: TABLE; Schema: rowmill; Owner: -
+--
+
+CREATE TABLE rowmill.schedules (
+    platform text NOT NULL,
+    chore text NOT NULL,
+    subject text NOT NULL,
+    token bigint NOT NULL,
+    taken_at timestamp with time zone NOT NULL,
+    not_before timestamp with time zone NOT NULL,
+    done_at timestamp with time zone,
+    error text
 );
 
 --
@@ -1530,6 +1589,13 @@ ALTER TABLE ONLY rowmill.queue
     ADD CONSTRAINT queue_row UNIQUE (source, row_key);
 
 --
+-- Name: schedules schedules_pkey; Type: CONSTRAINT; Schema: rowmill; Owner: -
+--
+
+ALTER TABLE ONLY rowmill.schedules
+    ADD CONSTRAINT schedules_pkey PRIMARY KEY (platform, chore, subject);
+
+--
 -- Name: sources sources_name_key; Type: CONSTRAINT; Schema: rowmill; Owner: -
 --
 
@@ -1653,6 +1719,12 @@ CREATE INDEX submissions_row ON rowmill.submissions USING btree (source, row_key
 --
 
 CREATE INDEX workers_alive ON rowmill.workers USING btree (id) WHERE (stopped_at IS NULL);
+
+--
+-- Name: actions audit; Type: TRIGGER; Schema: rowmill; Owner: -
+--
+
+CREATE TRIGGER audit BEFORE INSERT ON rowmill.actions FOR EACH ROW EXECUTE FUNCTION rowmill.audit();
 
 --
 -- Name: parked parked_submission_fkey; Type: FK CONSTRAINT; Schema: rowmill; Owner: -

@@ -11,6 +11,8 @@ timeline     that the server's timeline was seen: what a failover may have lost 
 allowances   what cancelled and deleted jobs held of them is given back
 orphans      accepted paid tasks whose job is over: what they cost is learnt and recorded, and
              what succeeds after its job had failed is delivered all the same
+refreshes    materialized views, once per period
+retention    old rows of the platforms' tables, once per period
 clean_up     old statistics and workers
 """
 
@@ -30,6 +32,7 @@ from worker.executor import PaidCalls
 from worker.ledger import ClaimJournal, Ledger, submission_of
 from worker.maps import MapError, Platform
 from worker.rates import Rates
+from worker.scheduled import Scheduled
 from worker.store import LockTimeout, Refused, Store, StoreError, limits, upkeep
 from worker.store.operators import Found
 from worker.transitions import clean
@@ -100,6 +103,7 @@ class Maintenance:
         self._platforms = platforms
         self._accounts = accounts
         self._lease = lease
+        scheduled = Scheduled(store, platforms)
         self._chores = [
             Chore("limits", 2.0, self.limits),
             Chore("breakers", 2.0, breaker.refresh),
@@ -112,6 +116,8 @@ class Maintenance:
             Chore("allowances", 5.0, self.allowances),
             Chore("triggers", 30.0, self.triggers),
             Chore("orphans", max(2.0, lease / 2), self.orphans),
+            Chore("refreshes", 30.0, scheduled.refreshes),
+            Chore("retention", 30.0, scheduled.retention),
             Chore("clean_up", 3600.0, self.clean_up),
         ]
 

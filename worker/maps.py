@@ -236,18 +236,79 @@ class Partitions(Strict):
     ahead: int = Field(default=2, ge=1, le=24)
 
 
+Every = Annotated[
+    str, StringConstraints(pattern=r"^[1-9][0-9]{0,3} (minute|hour|day|week|month)s?$")
+]
+Keep = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,3} (hour|day|week|month|year)s?$")]
+"""Both are what Postgres reads as an interval."""
+
+
+class Refresh(Strict):
+    """A materialized view that is made anew once per period, by one worker of the fleet."""
+
+    view: Table
+    every: Every
+
+
+class Retention(Strict):
+    """Rows that are removed once they are old."""
+
+    table: Table | None = None
+    source: SourceName | None = None
+    """In place of a table: a source's finished rows."""
+    column: Ident | Annotated[list[Ident], Field(min_length=1)]
+    """Their age; of several columns the first that isn't null says it."""
+    keep: Keep
+    every: Every = "1 day"
+
+    @model_validator(mode="after")
+    def _one(self) -> Retention:
+        if (self.table is None) == (self.source is None):
+            raise ValueError("give exactly one of table, source")
+        return self
+
+    @property
+    def subject(self) -> str:
+        return self.table or self.source or ""
+
+    @property
+    def columns(self) -> list[str]:
+        return [self.column] if isinstance(self.column, str) else self.column
+
+
 class PlatformMap(Strict):
     platform: SourceName
     title: str = ""
     timezone: str = "UTC"
     sources: list[Source] = Field(min_length=1)
     partitions: list[Partitions] = []
+    refreshes: list[Refresh] = []
+    retention: list[Retention] = []
 
     @model_validator(mode="after")
     def _unique(self) -> PlatformMap:
         names = [source.name for source in self.sources]
         if len(set(names)) != len(names):
             raise ValueError("two sources have the same name")
+        views = [refresh.view for refresh in self.refreshes]
+        if len(set(views)) != len(views):
+            raise ValueError("two refreshes name the same view")
+        return self
+
+    @model_validator(mode="after")
+    def _retained(self) -> PlatformMap:
+        subjects = [entry.subject for entry in self.retention]
+        if len(set(subjects)) != len(subjects):
+            raise ValueError("two retentions name the same table")
+        tables = {source.table: source.name for source in self.sources}
+        for entry in self.retention:
+            if entry.table in tables:
+                raise ValueError(
+                    f"retention: {entry.table} holds jobs; say source = "
+                    f'"{tables[entry.table]}", which keeps those that aren\'t finished'
+                )
+            if entry.source is not None and entry.source not in tables.values():
+                raise ValueError(f"retention: there is no source {entry.source!r} in this map")
         return self
 
 

@@ -339,6 +339,7 @@ DECLARE
     v_ids     bigint[];
     v_state   rowmill.queue_state;
     v_verdict text;
+    v_before  jsonb;
 BEGIN
     -- First, so that no claim comes between what is found here and what is changed. Of a table that
     -- is gone there is only the ledger.
@@ -360,6 +361,8 @@ BEGIN
          WHERE u.id = v_ids[1] AND o.id <> u.id AND o.external_id = p_external_id) THEN
         RETURN 'taken';
     END IF;
+    SELECT jsonb_build_object('state', u.state, 'external_id', u.external_id, 'step', u.step, 'run', u.run)
+      INTO v_before FROM rowmill.submissions u WHERE u.id = v_ids[1];
     UPDATE rowmill.submissions u
        SET state = (CASE p_how WHEN 'accepted' THEN 'accepted' ELSE 'written_off' END)::rowmill.submission_state,
            external_id = CASE p_how WHEN 'accepted' THEN p_external_id END,
@@ -378,7 +381,7 @@ BEGIN
     INSERT INTO rowmill.actions (who, action, subject, detail)
     VALUES (p_who, 'resolve', p_source || '/' || p_key,
             jsonb_build_object('how', p_how, 'external_id', p_external_id, 'submission', v_ids[1],
-                               'verdict', v_verdict));
+                               'verdict', v_verdict, 'before', v_before));
     RETURN v_verdict;
 END $$;
 

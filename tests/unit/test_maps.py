@@ -152,3 +152,56 @@ def test_built_in_maps_come_back_from_their_definition() -> None:
             assert (again.map, again.rules) == (platform.map, platform.rules)
             assert kept["source"] == source.name
             assert isinstance(again.map, PlatformMap)
+
+
+CHORES = """
+[[refreshes]]
+view = "public.totals"
+every = "4 hours"
+[[retention]]
+source = "jobs"
+column = ["ended_at", "made_at"]
+keep = "30 days"
+[[retention]]
+table = "public.visits"
+column = "seen_at"
+keep = "1 year"
+every = "1 hour"
+"""
+
+
+def test_what_is_done_now_and_then(tmp_path: Path) -> None:
+    platform = load(written(tmp_path, GOOD + CHORES, audit="SELECT 1;"))
+    assert [(view.view, view.every) for view in platform.map.refreshes] == [
+        ("public.totals", "4 hours")
+    ]
+    assert [(e.subject, e.columns, e.keep, e.every) for e in platform.map.retention] == [
+        ("jobs", ["ended_at", "made_at"], "30 days", "1 day"),
+        ("public.visits", ["seen_at"], "1 year", "1 hour"),
+    ]
+    definition = platform.definition(platform.map.sources[0])
+    assert Platform.from_definition(definition).map == platform.map
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ('every = "4 hours"', 'every = "often"', r"refreshes\[0\].every"),
+        ('every = "4 hours"', 'every = "10 seconds"', r"refreshes\[0\].every"),
+        ('keep = "30 days"', 'keep = "0 days"', r"retention\[0\].keep"),
+        ('keep = "1 year"', 'keep = "> 1 year"', r"retention\[1\].keep"),
+        ('"public.visits"', '"public.jobs"', 'say source = "jobs"'),
+        ('source = "jobs"', 'source = "tasks"', "no source 'tasks'"),
+        (
+            'source = "jobs"',
+            'source = "jobs"\ntable = "public.old"',
+            "exactly one of table, source",
+        ),
+        ('column = "seen_at"', "column = []", r"retention\[1\].column"),
+        ('source = "jobs"', 'table = "public.visits"', "same table"),
+    ],
+)
+def test_what_can_not_be_done_now_and_then(old: str, new: str, why: str, tmp_path: Path) -> None:
+    assert CHORES.count(old) == 1
+    with pytest.raises(MapError, match=why):
+        load(written(tmp_path, GOOD + CHORES.replace(old, new)))

@@ -7,6 +7,7 @@ and diffed; nothing else in Rowmill builds SQL.
     start.py      rowmill.start_<source>(): claimed rows marked running, their input read
     settle.py     rowmill.settle_<source>(): results into the platform's tables, exactly once
     operate.py    rowmill.progress_, sweep_, retry_, cancel_<source>()
+    audit.py      rowmill.audit_<platform>(): operators' acts in the platform's own records
     allowances.py rowmill.reserve_, release_, reclaim_<source>(): what customers may use
     words.py      what these have in common: names, literals, values, assignments
     rules.py      the platform's own SQL files, embedded in the functions
@@ -15,13 +16,23 @@ and diffed; nothing else in Rowmill builds SQL.
 from __future__ import annotations
 
 from worker.generate.allowances import allowance_functions, give_back_sql
+from worker.generate.audit import audit_function, drop_audit
 from worker.generate.operate import operate_functions
 from worker.generate.settle import settle_function
 from worker.generate.start import start_function
 from worker.generate.triggers import create_triggers, drop_triggers, trigger_functions
 from worker.generate.words import FUNCTIONS, Column, Target
 
-__all__ = ["Column", "Target", "attach_sql", "detach_sql", "functions_sql", "give_back_sql"]
+__all__ = [
+    "Column",
+    "Target",
+    "attach_sql",
+    "audit_function",
+    "detach_sql",
+    "drop_audit",
+    "functions_sql",
+    "give_back_sql",
+]
 
 
 def functions_sql(target: Target) -> list[str]:

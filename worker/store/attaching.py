@@ -13,12 +13,14 @@ from worker.generate import (
     Column,
     Target,
     attach_sql,
+    audit_function,
     detach_sql,
+    drop_audit,
     functions_sql,
     give_back_sql,
 )
 from worker.maps import PROGRESS_FIELDS, MapError, Platform, Source, parse_path
-from worker.store import limits
+from worker.store import limits, refreshing, retention
 from worker.store.errors import translated
 from worker.store.migrations import LOCK
 from worker.store.pool import connect
@@ -85,12 +87,15 @@ async def _attach(connection: Any, platform: Platform, report: Callable[[str], N
         for number, source in enumerate(platform.map.sources)
     ]
     await limits.check(connection, platform)
+    await _check_chores(connection, platform, report)
     printed = []
     for target in targets:
         report(f"attaching {target.source.table}")
         for statement in attach_sql(target):
             printed.append(statement)
             await connection.execute(statement)
+    printed.append(audit_function(platform))
+    await connection.execute(printed[-1])
     return printed
 
 
@@ -101,6 +106,18 @@ async def _check_schema(connection: Any, platform: Platform) -> None:
             " WHERE nspname !~ '^pg_' AND nspname NOT IN ('rowmill', 'information_schema')"
         )
         raise MapError(f"there is no schema {platform.schema!r} in this database (it has {there})")
+
+
+async def _check_chores(connection: Any, platform: Platform, report: Callable[[str], None]) -> None:
+    found = [
+        *await refreshing.problems(connection, platform),
+        *await retention.problems(connection, platform),
+    ]
+    refused = [message for severity, message in found if severity == "refuse"]
+    if refused:
+        raise MapError("\n".join(refused))
+    for _, message in found:
+        report(f"warning: {message}")
 
 
 async def _detach_dropped(connection: Any, platform: Platform) -> None:
@@ -296,7 +313,7 @@ async def regenerate(
     target = Target(
         platform, source, source_id, columns, await _partitioned(connection, source.table)
     )
-    for statement in functions_sql(target):
+    for statement in (*functions_sql(target), audit_function(platform)):
         await connection.execute(statement)
 
 
@@ -336,3 +353,8 @@ async def _detach(connection: Any, row: Any) -> None:
     await connection.execute("DELETE FROM rowmill.queue WHERE source = $1", row["id"])
     await limits.forget(connection, row["name"])
     await connection.execute("DELETE FROM rowmill.sources WHERE id = $1", row["id"])
+    name = platform.map.platform
+    others = "SELECT EXISTS (SELECT FROM rowmill.sources WHERE platform = $1)"
+    if not await connection.fetchval(others, name):
+        await connection.execute(drop_audit(name))
+        await connection.execute("DELETE FROM rowmill.schedules WHERE platform = $1", name)
