@@ -11,7 +11,7 @@ timeline     that the server's timeline was seen: what a failover may have lost 
 allowances   what cancelled and deleted jobs held of them is given back
 orphans      accepted paid tasks whose job is over: what they cost is learnt and recorded, and
              what succeeds after its job had failed is delivered all the same
-clean_up     old statistics and workers
+clean_up     old statistics, turns and workers
 """
 
 from __future__ import annotations
