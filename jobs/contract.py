@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from email.message import EmailMessage
 from enum import StrEnum
 from typing import Any, Literal, Protocol, TypeVar
 
 Json = Mapping[str, Any]
 T = TypeVar("T")
+MAX_PAGE = 5 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,39 @@ class Held:
 Outcome = Succeeded | RetryLater | Yield | Failed | Cancelled | Held
 
 
+class JobEnds(Exception):
+    """Raised anywhere inside a handler: unless it is caught, the job ends with this outcome."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(_why(outcome))
+        self.outcome = outcome
+
+
+def _why(outcome: Outcome) -> str:
+    match outcome:
+        case Failed(failure) | RetryLater(failure):
+            return failure.message
+        case Yield(reason=reason) | Held(reason=reason) | Cancelled(reason=reason):
+            return reason
+    return "done"
+
+
+# --------------------------------------------------------------------------- the web
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An answer from somebody's web server, whatever its status; its body is unpacked."""
+
+    status: int
+    url: str
+    """Where redirects ended."""
+    content_type: str
+    body: bytes
+    headers: Json = field(default_factory=dict)
+    """Names in lower case."""
+
+
 # --------------------------------------------------------------------------- paid calls
 
 
@@ -241,6 +276,32 @@ class Context(Protocol):
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         """POST to a customer's URL under the host policy; returns the HTTP status."""
+        ...
+
+    async def fetch(
+        self, url: str, headers: Mapping[str, str] | None = None, *, max_bytes: int = MAX_PAGE
+    ) -> Fetched:
+        """GET somebody's URL, under the same host policy; redirects are followed, each checked.
+
+        Raises `JobEnds`: failed, where the URL is refused or its body larger than `max_bytes`;
+        to be tried again, where there was no answer. Every status is an answer.
+        """
+        ...
+
+    async def turn(self, name: str, gap_seconds: float) -> None:
+        """Wait for this job's turn at `name`; turns are at least so far apart in the whole fleet.
+
+        Where that would take long the job gives its slot back, at no cost of a try, and begins
+        anew later: ask for a turn before anything that must not happen twice.
+        """
+        ...
+
+    async def mail(self, message: EmailMessage) -> None:
+        """Send through the configured mail server; it fills in From, Date and Message-ID.
+
+        Raises `JobEnds`: held, where no server is configured or it doesn't let us in; failed,
+        where it refuses the recipient or the message for good; else to be tried again.
+        """
         ...
 
     async def offload(self, work: Callable[..., T], *args: Any) -> T:

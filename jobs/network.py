@@ -8,6 +8,7 @@ differs from the first (rebinding) is never asked for.
 
     policy.targets(url) ──> Target, Target, …     one per address, in the resolver's order
     fetch(...)                                    GET, follows up to 5 redirects, each checked anew
+    decoded(response)                             its body unpacked, in small pieces
     post(...)                                     POST, follows none
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +27,9 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 MAX_REDIRECTS = 5
+ANYBODYS = ("accept", "accept-encoding", "accept-language", "user-agent")
+PIECE = 1 << 16
+GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -180,12 +185,16 @@ async def fetch(
     url: str,
     headers: Mapping[str, str],
 ) -> AsyncIterator[httpx.Response]:
-    """GET as a stream. Raises `HostRefused` or `httpx.HTTPError`."""
+    """GET as a stream. Raises `HostRefused` or `httpx.HTTPError`.
+
+    Its extension "final_url" tells where redirects ended, under its own name.
+    """
     here, sent = _parse(url), dict(headers)
     for _ in range(MAX_REDIRECTS + 1):
         response = await _send(client, policy, "GET", here, headers=sent)
         location = response.headers.get("location") if response.is_redirect else None
         if location is None:
+            response.extensions["final_url"] = str(here)
             try:
                 yield response
             finally:
@@ -194,7 +203,8 @@ async def fetch(
         await response.aclose()
         there = _join(here, location)
         if _origin(there) != _origin(here):
-            sent = {}  # they may hold the provider's key, which is nobody else's business
+            # The others may hold the provider's key, which is nobody else's business.
+            sent = {name: value for name, value in sent.items() if name.lower() in ANYBODYS}
         here = there
     raise httpx.TooManyRedirects(f"more than {MAX_REDIRECTS} redirects from {url}")
 
@@ -210,6 +220,32 @@ async def post(
     response = await _send(client, policy, "POST", _parse(url), headers=headers, content=body)
     await response.aclose()
     return response.status_code
+
+
+async def decoded(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body, a small piece at a time however well it is compressed.
+
+    Some servers compress unasked. httpx would unpack whatever comes whole: a bomb in one piece.
+    Raises `httpx.DecodingError`.
+    """
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("", "identity"):
+        async for chunk in response.aiter_raw():
+            yield chunk
+        return
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise httpx.DecodingError(f"it comes encoded as {encoding!r}, which nobody asked for")
+    decoder = zlib.decompressobj(GZIP_OR_ZLIB)
+    try:
+        async for chunk in response.aiter_raw():
+            packed = chunk
+            while packed and not decoder.eof:
+                yield decoder.decompress(packed, PIECE)
+                packed = decoder.unconsumed_tail
+    except zlib.error as error:
+        raise httpx.DecodingError(f"unpacking it failed: {error}") from error
+    if not decoder.eof:
+        raise httpx.DecodingError("what was packed ends too early")
 
 
 def _join(here: httpx.URL, location: str) -> httpx.URL:

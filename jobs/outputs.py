@@ -13,7 +13,6 @@ import asyncio
 import hashlib
 import re
 import tempfile
-import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ import httpx
 from obstore.exceptions import BaseError as StorageError
 
 from jobs.contract import Failure, FailureKind, Output
-from jobs.network import HostPolicy, HostRefused, fetch
+from jobs.network import HostPolicy, HostRefused, decoded, fetch
 from jobs.probe import Media, Unreadable, inspect
 from jobs.storage import Storage
 
@@ -33,8 +32,6 @@ GONE = (404, 410)
 STORAGE = "storage"
 """The code of a failure of our own storage."""
 MAX_NAME = 200
-PIECE = 1 << 16
-GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +104,11 @@ class OutputStore:
         try:
             async with fetch(self._client, self._policy, item.url, _plain(item)) as response:
                 _check_response(response, self._max_bytes)
-                return await _write(_decoded(response), file, self._max_bytes)
+                return await _write(decoded(response), file, self._max_bytes)
         except HostRefused as error:
             raise OutputError(FailureKind.INVALID, str(error), "host_refused") from error
+        except httpx.DecodingError as error:
+            raise OutputError(FailureKind.TRANSIENT, f"the output: {error}", "encoding") from error
         except httpx.HTTPError as error:
             message = f"downloading the output failed: {str(error) or type(error).__name__}"
             raise OutputError(FailureKind.TRANSIENT, message, "download") from error
@@ -178,34 +177,6 @@ def _check_response(response: httpx.Response, max_bytes: int) -> None:
     announced = response.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > max_bytes:
         raise _too_large(max_bytes)
-
-
-async def _decoded(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The file's bytes, a small piece at a time however well they are compressed.
-
-    Some servers compress unasked. httpx would unpack whatever comes whole: a bomb in one piece.
-    """
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding in ("", "identity"):
-        async for chunk in response.aiter_raw():
-            yield chunk
-        return
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        message = f"the output comes encoded as {encoding!r}, which nobody asked for"
-        raise OutputError(FailureKind.TRANSIENT, message, "encoding")
-    decoder = zlib.decompressobj(GZIP_OR_ZLIB)
-    try:
-        async for chunk in response.aiter_raw():
-            packed = chunk
-            while packed and not decoder.eof:
-                yield decoder.decompress(packed, PIECE)
-                packed = decoder.unconsumed_tail
-    except zlib.error as error:
-        raise OutputError(
-            FailureKind.TRANSIENT, f"unpacking the output: {error}", "encoding"
-        ) from error
-    if not decoder.eof:
-        raise OutputError(FailureKind.TRANSIENT, "the packed output ends too early", "encoding")
 
 
 async def _write(chunks: AsyncIterator[bytes], file: Path, max_bytes: int) -> tuple[int, str]:

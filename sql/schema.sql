@@ -931,6 +931,39 @@ CREATE FUNCTION rowmill.slow(p_lane text, p_source text, p_seconds double precis
 $$;
 
 --
+-- Name: take_turn(text, double precision, double precision); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.take_turn(p_name text, p_gap_ms double precision, p_patience_ms double precision DEFAULT 20000, OUT taken boolean, OUT wait_ms double precision) RETURNS record
+    LANGUAGE plpgsql
+    SET jit TO 'off'
+    AS $$
+DECLARE
+    v_gap   interval := make_interval(secs => p_gap_ms / 1000);
+    v_now   timestamptz;
+    v_limit timestamptz;
+    v_at    timestamptz;
+    t       rowmill.turns;
+BEGIN
+    INSERT INTO rowmill.turns AS o (name, latest, come_back) VALUES (p_name, '-infinity', '-infinity')
+        ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING o.* INTO t;
+    v_now := clock_timestamp();
+    v_limit := v_now + make_interval(secs => p_patience_ms / 1000);
+    IF t.latest > v_limit + interval '1 minute' THEN
+        t.latest := v_now;
+    END IF;
+    v_at := greatest(t.latest + v_gap, v_now);
+    taken := v_at <= v_limit;
+    IF taken THEN
+        UPDATE rowmill.turns o SET latest = v_at WHERE o.name = p_name;
+    ELSE
+        v_at := least(greatest(t.come_back + v_gap, v_at), v_now + interval '5 minutes');
+        UPDATE rowmill.turns o SET come_back = v_at WHERE o.name = p_name;
+    END IF;
+    wait_ms := 1000 * extract(epoch FROM v_at - v_now);
+END $$;
+
+--
 -- Name: timeline(); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 
@@ -1411,6 +1444,16 @@ CREATE TABLE rowmill.timelines (
 );
 
 --
+-- Name: turns; Type: TABLE; Schema: rowmill; Owner: -
+--
+
+CREATE TABLE rowmill.turns (
+    name text NOT NULL,
+    latest timestamp with time zone NOT NULL,
+    come_back timestamp with time zone NOT NULL
+);
+
+--
 -- Name: workers; Type: TABLE; Schema: rowmill; Owner: -
 --
 
@@ -1622,6 +1665,13 @@ ALTER TABLE ONLY rowmill.submissions
 
 ALTER TABLE ONLY rowmill.timelines
     ADD CONSTRAINT timelines_pkey PRIMARY KEY (first_seen);
+
+--
+-- Name: turns turns_pkey; Type: CONSTRAINT; Schema: rowmill; Owner: -
+--
+
+ALTER TABLE ONLY rowmill.turns
+    ADD CONSTRAINT turns_pkey PRIMARY KEY (name);
 
 --
 -- Name: workers workers_pkey; Type: CONSTRAINT; Schema: rowmill; Owner: -

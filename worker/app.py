@@ -19,6 +19,7 @@ import structlog
 
 from jobs import registry as kinds
 from jobs.contract import Failed, Failure, FailureKind, Job
+from jobs.mail import Mailer
 from jobs.network import HostPolicy
 from jobs.outputs import OutputStore
 from jobs.providers.registry import Provider
@@ -42,6 +43,7 @@ from worker.settler import Settler
 from worker.store import Claimed, SourceInfo, Started, Store, Unavailable
 from worker.store.bell import Bell
 from worker.transitions import Settlement, Try
+from worker.turns import Turns
 
 log = structlog.get_logger()
 
@@ -104,7 +106,14 @@ class Worker:
         )
         self.executor = Executor(
             self.registry,
-            Services(runner, self._client, policy, self.breaker),
+            Services(
+                runner,
+                self._client,
+                policy,
+                self.breaker,
+                Turns(store),
+                Mailer(settings.mail_server, settings.mail_from),
+            ),
             max_yields=settings.max_yields,
             put=self.settler.put,
             dropped=self._dropped,

@@ -16,24 +16,29 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from email.message import EmailMessage
 from typing import Any, Protocol, TypeVar
 
 import httpx
 import structlog
 
-from jobs import failpoints
+from jobs import failpoints, pages
 from jobs.contract import (
+    MAX_PAGE,
     CallResult,
     Failed,
     Failure,
     FailureKind,
+    Fetched,
     Held,
     Job,
+    JobEnds,
     Outcome,
     RetryLater,
     Task,
     Yield,
 )
+from jobs.mail import Mailer
 from jobs.network import HostPolicy, post
 from jobs.providers.errors import HeldForPerson, ProviderError
 from jobs.providers.journal import Journal, LostClaim, NotAllowed, NotNow, Submission
@@ -43,6 +48,7 @@ from worker.ledger import ClaimJournal
 from worker.logs import bind_job
 from worker.store import Unavailable
 from worker.transitions import Settlement, Try
+from worker.turns import Turns
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -101,6 +107,19 @@ class JobContext:
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         return await post(self._services.client, self._services.policy, url, body, headers)
 
+    async def fetch(
+        self, url: str, headers: Mapping[str, str] | None = None, *, max_bytes: int = MAX_PAGE
+    ) -> Fetched:
+        services = self._services
+        return await pages.get(services.client, services.policy, url, headers or {}, max_bytes)
+
+    async def turn(self, name: str, gap_seconds: float) -> None:
+        await self._services.turns.take(name, gap_seconds)
+
+    async def mail(self, message: EmailMessage) -> None:
+        job = self._running.job
+        await self._services.mailer.send(message, (job.source, job.key, str(job.run)))
+
     async def offload(self, work: Callable[..., T], *args: Any) -> T:
         return await asyncio.to_thread(work, *args)
 
@@ -140,6 +159,8 @@ class Services:
     client: httpx.AsyncClient
     policy: HostPolicy
     health: Health
+    turns: Turns
+    mailer: Mailer
 
 
 class Executor:
@@ -186,7 +207,13 @@ class Executor:
 
     async def _settlement(self, running: Running) -> Settlement:
         kind = self._registry.get(running.attempt.kind)
-        return self._settle(running, await self._outcome(running, kind), kind)
+        outcome = await self._outcome(running, kind) if kind else self._no_handler(running)
+        return self._settle(running, outcome, kind)
+
+    def _no_handler(self, running: Running) -> Outcome:
+        known = ", ".join(self._registry.names())
+        message = f"no handler for kind {running.attempt.kind!r}; there are {known}"
+        return Failed(Failure(FailureKind.INVALID, message, code="kind"))
 
     def _settle(self, running: Running, outcome: Outcome, kind: Kind | None) -> Settlement:
         return transitions.settle(
@@ -199,16 +226,13 @@ class Executor:
             spent=running.journal.spent,
         )
 
-    async def _outcome(self, running: Running, kind: Kind | None) -> Outcome:
-        if kind is None:
-            known = ", ".join(self._registry.names())
-            return _failed(
-                f"no handler for kind {running.attempt.kind!r}; there are {known}", "kind"
-            )
+    async def _outcome(self, running: Running, kind: Kind) -> Outcome:
         context = JobContext(running, self._services)
         try:
             async with asyncio.timeout(kind.timeout):
                 return await kind.handler(running.job, context)
+        except JobEnds as ending:
+            return ending.outcome
         except ProviderError as error:
             return transitions.outcome_of(error.failure, billed=running.journal.wasted > 0)
         except HeldForPerson as error:
@@ -242,7 +266,3 @@ class Executor:
             log.exception("job.abandon_failed")
         finally:
             self._dropped(running)
-
-
-def _failed(message: str, code: str) -> Outcome:
-    return Failed(Failure(FailureKind.INVALID, message, code=code))

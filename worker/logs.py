@@ -15,7 +15,9 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import Processor
 
-SECRET_NAMES = re.compile(r"(^|[_-])(api_?key|authorization|password|secret|token)$", re.IGNORECASE)
+SECRET_NAMES = re.compile(
+    r"(^|[_-])(api_?key|authorization|password|secret|smtp_url|token)$", re.IGNORECASE
+)
 """`token` but not `tokens`: how many were used is no secret."""
 
 SECRET_TEXTS = (

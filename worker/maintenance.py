@@ -13,7 +13,7 @@ orphans      accepted paid tasks whose job is over: what they cost is learnt and
              what succeeds after its job had failed is delivered all the same
 refreshes    materialized views, once per period
 retention    old rows of the platforms' tables, once per period
-clean_up     old statistics and workers
+clean_up     old statistics, turns and workers
 """
 
 from __future__ import annotations

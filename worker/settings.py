@@ -6,9 +6,10 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from jobs.mail import MailServer, check_sender
 from jobs.providers.registry import ProviderSettings
 
 Words = Annotated[tuple[str, ...], NoDecode]
@@ -88,7 +89,14 @@ class Settings(BaseSettings):
     )
     allow_private_hosts: Words = Field(
         default=(),
-        description="Private hosts that downloads and webhooks may reach, such as 127.0.0.1.",
+        description="Private hosts that downloads, webhooks and scraping may reach, such as"
+        " 127.0.0.1.",
+    )
+    smtp_url: SecretStr | None = Field(
+        default=None, description="The mail server: smtp://user:password@host:port or smtps://…"
+    )
+    mail_from: str | None = Field(
+        default=None, description="The sender of mails, such as Shop <no-reply@shop.example>."
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -102,6 +110,23 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(word.strip() for word in value.split(",") if word.strip())
         return value
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _check_server(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value():
+            return None  # deployments set it to nothing to say they have none
+        MailServer.parse(value.get_secret_value())
+        return value
+
+    @field_validator("mail_from")
+    @classmethod
+    def _check_sender(cls, value: str | None) -> str | None:
+        return check_sender(value) if value else None
+
+    @property
+    def mail_server(self) -> MailServer | None:
+        return MailServer.parse(self.smtp_url.get_secret_value()) if self.smtp_url else None
 
     @field_validator("unknown_price", mode="before")
     @classmethod

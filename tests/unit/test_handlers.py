@@ -11,6 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from email.message import EmailMessage
 from typing import Any, TypeVar
 
 import httpx
@@ -18,10 +19,12 @@ import pytest
 from aiohttp import web
 
 from jobs.contract import (
+    MAX_PAGE,
     CallResult,
     EmbedTask,
     Failed,
     FailureKind,
+    Fetched,
     Job,
     MediaTask,
     Outcome,
@@ -69,6 +72,17 @@ class Recorder:
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
         assert self.client is not None
         return await post(self.client, HostPolicy(["127.0.0.1"]), url, body, headers)
+
+    async def fetch(
+        self, url: str, headers: Mapping[str, str] | None = None, *, max_bytes: int = MAX_PAGE
+    ) -> Fetched:
+        raise AssertionError(f"nothing is fetched here: {url} {headers} {max_bytes}")
+
+    async def turn(self, name: str, gap_seconds: float) -> None:
+        raise AssertionError(f"nobody takes turns here: {name} {gap_seconds}")
+
+    async def mail(self, message: EmailMessage) -> None:
+        raise AssertionError(f"nothing is mailed here: {message}")
 
     async def offload(self, work: Callable[..., T], *args: Any) -> T:
         return work(*args)

@@ -5,6 +5,7 @@ errors.py      asyncpg's errors in the words the worker acts on
 store.py       the hot path: claim, start, settle, heartbeat, ledger
 bell.py        LISTEN for new work
 limits.py      what a platform's own tables say of its lanes
+turns.py       what the fleet may do only so often
 upkeep.py      partitions, sweeps, clean-up
 operators.py   pause, resume, retry, cancel, submit
 reports.py     what status and job show read

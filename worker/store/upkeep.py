@@ -9,6 +9,7 @@ from typing import Any
 
 from worker.generate.words import name
 from worker.maps import Partitions, Platform, Source
+from worker.store import turns
 from worker.store.attaching import unserved
 from worker.store.operators import Found
 from worker.store.store import Store, to_json
@@ -151,12 +152,13 @@ async def missing_triggers(store: Store) -> list[str]:
 
 
 async def clean_up(store: Store) -> None:
-    """Statistics live two hours, stopped workers a week; failures and the ledger are kept.
+    """Statistics live two hours, turns a day, stopped workers a week; failures and the ledger are kept.
 
     So is what was paid for and waits for its place: only files that nobody misses any more go.
     """
     await store.value("DELETE FROM rowmill.pulses WHERE at < now() - interval '2 hours'")
     await store.value("DELETE FROM rowmill.workers WHERE stopped_at < now() - interval '7 days'")
+    await turns.forget(store)
     await store.value(
         "DELETE FROM rowmill.parked p USING rowmill.submissions u WHERE u.id = p.submission"
         " AND p.parked_at < now() - interval '1 day'"
