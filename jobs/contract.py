@@ -7,10 +7,12 @@ tokens or queues; the worker knows nothing of prompts or videos. All money is `D
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from email.message import EmailMessage
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 Json = Mapping[str, Any]
@@ -305,5 +307,32 @@ class Context(Protocol):
         ...
 
     async def offload(self, work: Callable[..., T], *args: Any) -> T:
-        """Run CPU-bound `work(*args)` off the event loop."""
+        """Run short CPU-bound `work(*args)` in a thread."""
+        ...
+
+    async def compute(
+        self,
+        work: Callable[..., T],
+        *args: Any,
+        timeout: float = 600,  # noqa: ASYNC109 - kept by the pool, from the work's start
+    ) -> T:
+        """Run long CPU-bound `work(*args)` in a process of its own.
+
+        A function of a module, with arguments, result and exceptions that can be pickled. It is
+        killed after `timeout` seconds of work, or when the job ends early; it may be run again.
+        """
+        ...
+
+    def file(self, reference: str) -> AbstractAsyncContextManager[Path]:
+        """A copy of a file: of a key of our storage, or of an http(s) URL under the host policy.
+
+        It is gone when the block ends. Raises `jobs.outputs.OutputError`; let it pass.
+        """
+        ...
+
+    async def keep(self, path: Path, name: str) -> Output:
+        """Store a media file as `<source>/<row key>/<name>`: a repeat overwrites itself.
+
+        Raises `jobs.outputs.OutputError`; let it pass.
+        """
         ...

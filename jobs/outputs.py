@@ -1,6 +1,8 @@
-"""From what a provider brought to a file of ours: download, look, store.
+"""From what a provider brought to a file of ours: download, look, store. And back again.
 
     keep(RemoteFile | bytes) ──> temp file (capped, hashed) ──> inspect ──> storage ──> Output, …
+    keep_file(path) ──────────────────────────────────────────> inspect ──> storage ──> Output
+    borrow(key | URL) ─────────> temp file (capped)
 
 Keys are derived from the submission, so the same work done twice overwrites itself and nothing
 else. Nothing is retried here; the runner does that, and reads the failure's kind to know whether
@@ -14,13 +16,14 @@ import hashlib
 import re
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 import httpx
 from obstore.exceptions import BaseError as StorageError
+from obstore.exceptions import NotFoundError
 
 from jobs.contract import Failure, FailureKind, Output
 from jobs.network import HostPolicy, HostRefused, decoded, fetch
@@ -32,6 +35,7 @@ GONE = (404, 410)
 STORAGE = "storage"
 """The code of a failure of our own storage."""
 MAX_NAME = 200
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,37 @@ class OutputStore:
             key = f"{key_prefix}/{index}-thumbnail.jpg"
             return main, await self._thumbnail(thumbnail, key, stem, media.thumbnail)
 
+    async def keep_file(self, file: Path, key: str) -> Output:
+        """Store a file of our own making. Raises `OutputError`."""
+        with _storing(), tempfile.TemporaryDirectory(prefix="rowmill-") as folder:
+            media = await _inspect(file, Path(folder, "thumbnail.jpg"), None)
+            size, sha256 = await asyncio.to_thread(_measure, file)
+            stem = PurePosixPath(key).stem
+            return await self._main(file, key, stem=stem, media=media, size=size, sha256=sha256)
+
+    @asynccontextmanager
+    async def borrow(self, reference: str) -> AsyncIterator[Path]:
+        """A copy of a file of ours, or of anyone's by URL. Raises `OutputError`."""
+        with tempfile.TemporaryDirectory(prefix="rowmill-") as folder:
+            file = Path(folder, "file")
+            key = self._storage.key_of(reference)
+            if key is not None:
+                await self._copy(key, file)
+            elif reference.startswith(("http://", "https://")):
+                await self._bring(RemoteFile(reference), file)
+            else:
+                message = f"{reference!r} is neither a key of our storage nor an http(s) URL"
+                raise OutputError(FailureKind.INVALID, message, "reference")
+            yield file
+
+    async def _copy(self, key: str, file: Path) -> None:
+        with _storing():
+            try:
+                await _write(self._storage.stream(key), file, self._max_bytes)
+            except (NotFoundError, FileNotFoundError) as error:
+                message = f"there is no {key!r} in the storage"
+                raise OutputError(FailureKind.GONE, message, "no_file") from error
+
     async def save(self, key: str, content: bytes) -> None:
         """Put it away as it is. Raises `OutputError`."""
         with _storing():
@@ -110,7 +145,7 @@ class OutputStore:
         except httpx.DecodingError as error:
             raise OutputError(FailureKind.TRANSIENT, f"the output: {error}", "encoding") from error
         except httpx.HTTPError as error:
-            message = f"downloading the output failed: {str(error) or type(error).__name__}"
+            message = f"downloading the file failed: {str(error) or type(error).__name__}"
             raise OutputError(FailureKind.TRANSIENT, message, "download") from error
 
     async def _main(
@@ -146,6 +181,15 @@ class OutputStore:
         )
 
 
+def key_for(source: str, row_key: str, name: str) -> str:
+    """Where what a job makes itself is kept. Any text may be a row's key; few make a good path."""
+    if not PLAIN_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no plain file name")
+    plain = PLAIN_NAME.fullmatch(row_key) is not None
+    folder = row_key if plain else hashlib.sha256(row_key.encode()).hexdigest()
+    return f"{source}/{folder}/{name}"
+
+
 @contextmanager
 def _storing() -> Iterator[None]:
     try:
@@ -167,12 +211,10 @@ def _plain(item: RemoteFile) -> dict[str, str]:
 def _check_response(response: httpx.Response, max_bytes: int) -> None:
     status = response.status_code
     if status in GONE:
-        raise OutputError(
-            FailureKind.GONE, f"the provider no longer has the output ({status})", f"http_{status}"
-        )
+        raise OutputError(FailureKind.GONE, f"the file is gone ({status})", f"http_{status}")
     if status != httpx.codes.OK:
         raise OutputError(
-            FailureKind.TRANSIENT, f"downloading the output answered {status}", f"http_{status}"
+            FailureKind.TRANSIENT, f"downloading the file answered {status}", f"http_{status}"
         )
     announced = response.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > max_bytes:
@@ -190,8 +232,13 @@ async def _write(chunks: AsyncIterator[bytes], file: Path, max_bytes: int) -> tu
             digest.update(chunk)
             out.write(chunk)
     if size == 0:
-        raise OutputError(FailureKind.INVALID, "the output is an empty file", "empty")
+        raise OutputError(FailureKind.INVALID, "the file is empty", "empty")
     return size, digest.hexdigest()
+
+
+def _measure(file: Path) -> tuple[int, str]:
+    with file.open("rb") as content:
+        return file.stat().st_size, hashlib.file_digest(content, "sha256").hexdigest()
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:
@@ -200,7 +247,7 @@ async def _once(content: bytes) -> AsyncIterator[bytes]:
 
 def _too_large(max_bytes: int) -> OutputError:
     return OutputError(
-        FailureKind.INVALID, f"the output is larger than {max_bytes:,} bytes", "too_large"
+        FailureKind.INVALID, f"the file is larger than {max_bytes:,} bytes", "too_large"
     )
 
 
@@ -211,9 +258,9 @@ async def _inspect(file: Path, thumbnail: Path, expected: str | None) -> Media:
     try:
         media = await asyncio.to_thread(inspect, file, thumbnail)
     except Unreadable as error:
-        raise OutputError(FailureKind.INVALID, f"the output: {error}", "unreadable") from error
+        raise OutputError(FailureKind.INVALID, f"the file: {error}", "unreadable") from error
     if expected and media.file_type != expected:
-        message = f"the output is {media.mime_type}, expected a file of type {expected}"
+        message = f"the file is {media.mime_type}, expected a file of type {expected}"
         raise OutputError(FailureKind.INVALID, message, "wrong_type")
     return media
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import obstore
 from obstore.store import LocalStore, ObjectStore, from_url
 
+PIECE = 1 << 20
 PARTS_AT_ONCE = 2
 """Of a large file, 5 MiB each. obstore's own 12 would hold 60 MiB for every job."""
 
@@ -36,8 +38,30 @@ class Storage:
         found = await obstore.get_async(self.store, key)
         return bytes(await found.bytes_async())
 
+    async def stream(self, key: str) -> AsyncIterator[bytes]:
+        """Piece by piece, for files that memory shouldn't hold whole."""
+        found = await obstore.get_async(self.store, key)
+        async for piece in found.stream(min_chunk_size=PIECE):
+            yield bytes(piece)
+
+    def key_of(self, reference: str) -> str | None:
+        """The key a reference names: the key itself, or one of our own URLs. None: neither.
+
+        A row's text decides here what is read, so it must stay within our storage.
+        """
+        own = reference.startswith(f"{self.base_url}/")
+        key = unquote(reference.removeprefix(f"{self.base_url}/")) if own else reference
+        return key if is_key(key) else None
+
     async def delete(self, key: str) -> None:
         await obstore.delete_async(self.store, key)
+
+
+def is_key(text: str) -> bool:
+    """Whether it is a plain path below our storage: no URL, nothing absolute, no way up."""
+    parts = text.split("/")
+    plain = not any(mark in text for mark in ("\\", "\0", "://"))
+    return plain and all(part not in ("", ".", "..") for part in parts)
 
 
 def open_storage(url: str, public_base_url: str | None = None) -> Storage:

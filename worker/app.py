@@ -18,6 +18,7 @@ import httpx
 import structlog
 
 from jobs import registry as kinds
+from jobs.compute import Compute
 from jobs.contract import Failed, Failure, FailureKind, Job
 from jobs.mail import Mailer
 from jobs.network import HostPolicy
@@ -61,6 +62,7 @@ class Worker:
         policy: HostPolicy,
         rates: Rates,
         coordination: Coordination,
+        outputs: OutputStore,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -71,6 +73,7 @@ class Worker:
         self._providers = providers
         self._client = client
         self._coordination = coordination
+        self._compute = Compute(settings.compute_processes, settings.compute_memory_mb)
         self.rates = rates
         self._sources: dict[int, SourceInfo] = {}
         self._platforms: dict[str, Platform] = {}
@@ -80,9 +83,9 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
         self.lease = Lease(settings.lease_seconds)
         self.ledger = Ledger(store, self.lease)
-        self._build(runner, policy)
+        self._build(runner, policy, outputs)
 
-    def _build(self, runner: PaidCalls, policy: HostPolicy) -> None:
+    def _build(self, runner: PaidCalls, policy: HostPolicy, outputs: OutputStore) -> None:
         settings, store = self.settings, self.store
         self.breaker = Breaker(store)
         self.maintenance = Maintenance(
@@ -113,6 +116,8 @@ class Worker:
                 self.breaker,
                 Turns(store),
                 Mailer(settings.mail_server, settings.mail_from),
+                outputs,
+                self._compute,
             ),
             max_yields=settings.max_yields,
             put=self.settler.put,
@@ -178,6 +183,7 @@ class Worker:
             policy=policy,
             rates=rates,
             coordination=coordination,
+            outputs=outputs,
         )
 
     # ------------------------------------------------------------------ life
@@ -254,6 +260,7 @@ class Worker:
             log.info("worker.stopped", worker=self.name, handed_back=back)
         except Unavailable as error:
             log.warning("worker.stopped_silently", error=str(error))
+        await self._compute.close()
         await self._client.aclose()
         await self._coordination.close()
         await self.store.close()

@@ -15,14 +15,17 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import httpx
 import structlog
 
 from jobs import failpoints, pages
+from jobs.compute import Compute, ComputeFailed, ComputeInterrupted
 from jobs.contract import (
     MAX_PAGE,
     CallResult,
@@ -34,12 +37,14 @@ from jobs.contract import (
     Job,
     JobEnds,
     Outcome,
+    Output,
     RetryLater,
     Task,
     Yield,
 )
 from jobs.mail import Mailer
 from jobs.network import HostPolicy, post
+from jobs.outputs import STORAGE, OutputError, OutputStore, key_for
 from jobs.providers.errors import HeldForPerson, ProviderError
 from jobs.providers.journal import Journal, LostClaim, NotAllowed, NotNow, Submission
 from jobs.registry import Kind, Registry, RetryPolicy
@@ -123,6 +128,21 @@ class JobContext:
     async def offload(self, work: Callable[..., T], *args: Any) -> T:
         return await asyncio.to_thread(work, *args)
 
+    async def compute(
+        self,
+        work: Callable[..., T],
+        *args: Any,
+        timeout: float = 600,  # noqa: ASYNC109 - kept by the pool, from the work's start
+    ) -> T:
+        return await self._services.compute.run(work, *args, seconds=timeout)
+
+    def file(self, reference: str) -> AbstractAsyncContextManager[Path]:
+        return self._services.outputs.borrow(reference)
+
+    async def keep(self, path: Path, name: str) -> Output:
+        job = self._running.job
+        return await self._services.outputs.keep_file(path, key_for(job.source, job.key, name))
+
 
 class PaidCalls(Protocol):
     """The runner, as the worker sees it."""
@@ -161,6 +181,8 @@ class Services:
     health: Health
     turns: Turns
     mailer: Mailer
+    outputs: OutputStore
+    compute: Compute
 
 
 class Executor:
@@ -250,11 +272,8 @@ class Executor:
             return RetryLater(failure)
         except (LostClaim, asyncio.CancelledError):
             raise
-        except Exception as error:  # a handler may raise anything; the job answers for it
-            log.exception("job.crashed")
-            return RetryLater(
-                Failure(FailureKind.UNKNOWN, f"{type(error).__name__}: {error}", code="exception")
-            )
+        except Exception as error:  # noqa: BLE001 - a handler may raise anything; the job answers
+            return _raised(error)
 
     async def _drop(self, running: Running) -> None:
         """Nothing may be written for this row any more; what goes on for nobody is ended."""
@@ -266,3 +285,19 @@ class Executor:
             log.exception("job.abandon_failed")
         finally:
             self._dropped(running)
+
+
+def _raised(error: Exception) -> Outcome:
+    """Files that can't be had, computations that end; else a crash of the handler's own."""
+    match error:
+        case OutputError(failure=failure) if failure.code == STORAGE:  # our own trouble
+            return Yield(failure.message, failure=failure)
+        case OutputError(failure=failure) if failure.kind in transitions.HOPELESS:
+            return Failed(failure)
+        case OutputError(failure=failure) | ComputeFailed(failure=failure):
+            return RetryLater(failure)
+        case ComputeInterrupted():
+            return Yield(str(error))
+    log.error("job.crashed", exc_info=error)
+    message = f"{type(error).__name__}: {error}"
+    return RetryLater(Failure(FailureKind.UNKNOWN, message, code="exception"))

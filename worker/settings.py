@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,12 @@ from jobs.providers.registry import ProviderSettings
 
 Words = Annotated[tuple[str, ...], NoDecode]
 """Comma-separated in the environment."""
+
+
+def spare_processors() -> int:
+    """One is left to the worker itself."""
+    ours = getattr(os, "sched_getaffinity", None)
+    return max(1, (len(ours(0)) if ours else os.cpu_count() or 1) - 1)
 
 
 class Settings(BaseSettings):
@@ -86,6 +93,14 @@ class Settings(BaseSettings):
     )
     max_output_bytes: int = Field(
         default=2 * 1024**3, gt=0, description="The largest output that is downloaded."
+    )
+    compute_processes: int = Field(
+        default_factory=spare_processors,
+        ge=1,
+        description="Processes for work that keeps a processor busy; default: all but one.",
+    )
+    compute_memory_mb: int = Field(
+        default=4096, ge=0, description="Address space of such a process, at most; 0: any."
     )
     allow_private_hosts: Words = Field(
         default=(),

@@ -9,9 +9,11 @@ import json
 import math
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -39,6 +41,7 @@ from jobs.contract import (
 )
 from jobs.embed import BATCH, CHUNK, average, split
 from jobs.network import HostPolicy, post
+from jobs.outputs import OutputStore, key_for
 from jobs.payload import Payload
 from jobs.registry import load
 from jobs.statistics import measure
@@ -56,6 +59,7 @@ class Recorder:
 
     answer: Callable[[str, Task], CallResult]
     client: httpx.AsyncClient | None = None
+    outputs: OutputStore | None = None
     calls: list[tuple[str, str, Task]] = field(default_factory=list)
     steps: dict[str, CallResult] = field(default_factory=dict)
     percents: list[float] = field(default_factory=list)
@@ -86,6 +90,22 @@ class Recorder:
 
     async def offload(self, work: Callable[..., T], *args: Any) -> T:
         return work(*args)
+
+    async def compute(
+        self,
+        work: Callable[..., T],
+        *args: Any,
+        timeout: float = 600,  # noqa: ARG002, ASYNC109
+    ) -> T:
+        return work(*args)
+
+    def file(self, reference: str) -> AbstractAsyncContextManager[Path]:
+        assert self.outputs is not None
+        return self.outputs.borrow(reference)
+
+    async def keep(self, path: Path, name: str) -> Output:
+        assert self.outputs is not None
+        return await self.outputs.keep_file(path, key_for("jobs", "42", name))
 
 
 def never(step: str, task: Task) -> CallResult:
