@@ -35,6 +35,11 @@ async def photomemory(clone_database: CloneDatabase) -> str:
 
 
 @pytest.fixture
+async def photomemory_v1(clone_database: CloneDatabase) -> str:
+    return await clone_database("photomemory_v1-attached", attached("photomemory_v1"))
+
+
+@pytest.fixture
 async def ebook(clone_database: CloneDatabase) -> str:
     return await clone_database("ebook-attached", attached("ebook"))
 

@@ -76,7 +76,7 @@ class Work:
 
 def result_of(work: Work) -> Succeeded:
     """A success that the work's table takes, with a file or text of its own."""
-    if work.source == "generation_jobs":
+    if work.started.kind.startswith("media:"):
         return Succeeded(
             outputs=(video_file(f"{work.key}-{work.claimed.run}"),),
             cost_cents=Decimal("12.5"),

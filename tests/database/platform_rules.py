@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,3 +65,33 @@ class Rule:
             f"LANGUAGE plpgsql SET search_path = pg_catalog AS $rule$\n"
             f"#variable_conflict use_column\nBEGIN\n{body}\nEND $rule$"
         )
+
+
+# --------------------------------------------------------------------------- results
+
+
+def output(key: str, media_id: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "role": "main",
+        "media_id": media_id,
+        "key": key,
+        "url": f"https://media.example.com/{key}",
+        "mime_type": "video/mp4",
+        "file_type": "video",
+        "size": 54321,
+        "sha256": "ab" * 32,
+        "filename": "clip.mp4",
+        "width": 1280,
+        "height": 720,
+        "duration_seconds": 2.04,
+        **changes,
+    }
+
+
+def thumbnail(key: str) -> dict[str, Any]:
+    picture = {"role": "thumbnail", "mime_type": "image/jpeg", "file_type": "image"}
+    return output(key, str(uuid.uuid4()), **picture)
+
+
+def result(key: str, media_id: str | None = None, **fields: Any) -> dict[str, Any]:
+    return {"key": key, "media_id": media_id, "verb": "succeed", "run": 1, **fields}

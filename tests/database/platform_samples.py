@@ -14,7 +14,7 @@ import asyncpg
 NewDatabase = Callable[[], Awaitable[str]]
 CloneDatabase = Callable[[str, Callable[[str], Awaitable[None]]], Awaitable[str]]
 
-PLATFORMS = ("photomemory", "ebook")
+PLATFORMS = ("photomemory", "photomemory_v1", "ebook")
 GIGABYTE = 1024**3
 
 
@@ -49,6 +49,14 @@ def user(number: int) -> str:
 
 def project(number: int) -> str:
     return f"b0000000-0000-4000-8000-{number:012}"
+
+
+def v1_user(number: int) -> str:
+    return f"a1000000-0000-4000-8000-{number:012}"
+
+
+def v1_project(number: int) -> str:
+    return f"b1000000-0000-4000-8000-{number:012}"
 
 
 async def upload(connection: Any, owner: str, *sizes: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 
 from tests.database.hand import LANES, LEASE, Hand, Work, failure, result_of, video_file
-from tests.database.platform_samples import project, user
+from tests.database.platform_samples import project, user, v1_project
 from worker.store import Store
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "add",
     "add_background",
     "add_texts",
+    "add_v1_videos",
     "add_videos",
     "connection_to",
     "failure",
@@ -113,6 +114,14 @@ async def add_videos(
     """Jobs of the sample's project number `of` in PhotoMemory's generation_jobs."""
     given = {"project_id": project(of), "user_id": user(of), "generation_service": service}
     return await add(connection, "public.generation_jobs", count, **given, **columns)
+
+
+async def add_v1_videos(
+    connection: Any, count: int = 1, *, of: int = 4, service: str = "replicate", **columns: Any
+) -> list[str]:
+    """Jobs of the sample's project number `of` in PhotoMemory v1's generated_videos."""
+    given = {"project_id": v1_project(of), "ai_prompt": "Waves", "generation_service": service}
+    return await add(connection, "public.generated_videos", count, **(given | columns))
 
 
 async def add_texts(connection: Any, count: int = 1, *, of: int = 2, **columns: Any) -> list[str]:

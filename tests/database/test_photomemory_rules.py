@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.database.platform_rules import Rule
+from tests.database.platform_rules import Rule, output, result, thumbnail
 from tests.database.platform_samples import CloneDatabase, project, sample_of, subscribe, user
 
 QUEUED = datetime(2026, 6, 1, tzinfo=UTC)
@@ -31,33 +31,6 @@ async def job(connection: Any, number: int = 1, *, later: int = 0, **columns: An
         *values.values(),
     )
     return str(key)
-
-
-def output(key: str, media_id: str, **changes: Any) -> dict[str, Any]:
-    return {
-        "role": "main",
-        "media_id": media_id,
-        "key": key,
-        "url": f"https://media.example.com/{key}",
-        "mime_type": "video/mp4",
-        "file_type": "video",
-        "size": 54321,
-        "sha256": "ab" * 32,
-        "filename": "clip.mp4",
-        "width": 1280,
-        "height": 720,
-        "duration_seconds": 2.04,
-        **changes,
-    }
-
-
-def thumbnail(key: str) -> dict[str, Any]:
-    picture = {"role": "thumbnail", "mime_type": "image/jpeg", "file_type": "image"}
-    return output(key, str(uuid.uuid4()), **picture)
-
-
-def result(key: str, media_id: str | None = None, **fields: Any) -> dict[str, Any]:
-    return {"key": key, "media_id": media_id, "verb": "succeed", "run": 1, **fields}
 
 
 # --------------------------------------------------------------------------- input

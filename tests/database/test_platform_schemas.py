@@ -18,6 +18,8 @@ from tests.database.platform_samples import (
     sql_file,
     upload,
     user,
+    v1_project,
+    v1_user,
 )
 
 # --------------------------------------------------------------------------- loading
@@ -35,7 +37,7 @@ async def test_schema_is_one_transaction(platform: str, new_database: NewDatabas
     await transaction.start()
     await connection.execute(sql_file(platform, "schema.sql"))
     await connection.execute(sql_file(platform, "sample.sql"))
-    assert await connection.fetchval(TABLES) > 10
+    assert await connection.fetchval(TABLES) > 8
     await transaction.rollback()
     assert await connection.fetchval(TABLES) == 0
     await connection.close()
@@ -79,6 +81,17 @@ BASE_ROWS = {
         VALUES ('{user(1)}', 'video_generation', 1, 'count',
                 date_trunc('month', now() AT TIME ZONE 'UTC'));
         INSERT INTO public.audit_logs (action, resource_type) VALUES ('create', 'project');
+    """,
+    "photomemory_v1": f"""
+        INSERT INTO public.generated_videos (project_id, ai_prompt, generation_service)
+        VALUES ('{v1_project(1)}', 'A lake', 'replicate');
+        INSERT INTO public.usage_records (user_id, resource_type, amount, unit, billing_month)
+        VALUES ('{v1_user(1)}', 'video_generation', 1, 'count',
+                date_trunc('month', now() AT TIME ZONE 'UTC'));
+        INSERT INTO public.media_items
+          (user_id, file_url, original_filename, file_type, file_size_bytes, mime_type)
+        VALUES ('{v1_user(1)}', 'https://files.example.com/a.jpg', 'a.jpg', 'image', 1,
+                'image/jpeg');
     """,
     "ebook": """
         INSERT INTO ai_processing.ai_generations (user_id, model_id, prompt)
@@ -130,6 +143,30 @@ BROKEN = {
         "usage_records.valid_unit": "unit = 'miles'",
         "system_settings.valid_value": "value = 'null'",
         "audit_logs.valid_action": "action = 'Create!'",
+    },
+    "photomemory_v1": {
+        "users.valid_language": "language = 'zh-cn'",
+        "users.valid_subscription": "subscription_plan = 'gold'",
+        "video_projects.valid_duration": "duration_minutes = 0",
+        "video_projects.valid_photo_count": "photo_count = 21",
+        "video_projects.valid_title_i18n": "title_i18n = '[]'",
+        "video_projects.valid_title_i18n_format": """title_i18n = '{"en": 1}'""",
+        "video_projects.valid_description_i18n": "description_i18n = '1'",
+        "photos.valid_file_size": "file_size_bytes = 10485761",
+        "photos.valid_mime_type": "mime_type = 'image/gif'",
+        "photos.valid_dimensions": "width = 0",
+        "generated_videos.valid_progress": "progress_percentage = 101",
+        "generated_videos.valid_duration": "duration_seconds = 0",
+        "generated_videos.valid_file_size": "file_size_bytes = 0",
+        "generated_videos.status_consistency": "status = 'completed', completed_at = now()",
+        "subscriptions.valid_plan": "plan_id = 'gold'",
+        "subscriptions.valid_period": "current_period_end = current_period_start",
+        "subscriptions.stripe_id_required": "stripe_subscription_id = NULL",
+        "usage_records.positive_amount": "amount = -1",
+        "usage_records.valid_unit": "unit = 'miles'",
+        "media_items.valid_file_size": "file_size_bytes = 0",
+        "media_items.valid_file_type": "file_type = 'audio'",
+        "media_items.valid_image_mime": "mime_type = 'image/gif'",
     },
     "ebook": {
         "users.users_status_check": "status = 'gone'",
