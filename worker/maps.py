@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 RULES = (
+    "tenant",
     "rank",
     "stop",
     "input",
@@ -424,8 +425,14 @@ def _check_allowance(source: Source, rules: dict[str, str]) -> None:
             f"{name}.release.sql: it gives back what {name}.reserve.sql reserves, "
             "and there is no such file"
         )
-    if f"{name}.reserve" in rules and source.tenant is None:
-        raise MapError(f"{name}.reserve.sql: the map doesn't say whose jobs these are (tenant)")
+    asked = f"{name}.tenant" in rules
+    if asked and source.tenant is not None:
+        raise MapError(f"{name}.tenant.sql: the map says already whose jobs these are (tenant)")
+    if f"{name}.reserve" in rules and source.tenant is None and not asked:
+        raise MapError(
+            f"{name}.reserve.sql: the map doesn't say whose jobs these are "
+            f"(tenant = {{…}}, or {name}.tenant.sql)"
+        )
 
 
 def _explain(path: Path, data: dict[str, Any], error: ValidationError) -> str:

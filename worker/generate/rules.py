@@ -59,7 +59,7 @@ def with_relation(statement: str, relation: str) -> str:
 
 
 def query(target: Target, rule: str) -> str | None:
-    """A rule that is one SELECT: input, reserve."""
+    """A rule that is one SELECT: tenant, input, reserve."""
     sql = target.rule(rule)
     if sql is None:
         return None

@@ -60,7 +60,7 @@ BEGIN
          WHERE q.id = ANY (v_ids) AND q.token = p_token FOR NO KEY UPDATE SKIP LOCKED) m;
 
     UPDATE {table} t SET {", ".join(_started(target))}
-     WHERE t.{key} = ANY (rowmill_keys);{embed(target, "start")}{embed(target, "follow")}
+     WHERE t.{key} = ANY (rowmill_keys);{_whose(target)}{embed(target, "start")}{embed(target, "follow")}
 
     IF cardinality(v_mine) < cardinality(p_ids) THEN
         -- Whoever changed a row without committing may hold its queue row too. Such a claim is left as
@@ -96,6 +96,23 @@ BEGIN
           {" ".join(kind_joins)}
           {has_input};
 END $rowmill$"""
+
+
+def _whose(target: Target) -> str:
+    """Whose jobs these are, where no column says it: known from here on, so before any payment.
+
+    A trigger couldn't look it up: it copies typed columns, and never parses what a producer wrote.
+    """
+    rule = query(target, "tenant")
+    if rule is None:
+        return ""
+    return f"""
+    UPDATE rowmill.queue q SET tenant = w.tenant
+      FROM unnest(v_mine, rowmill_keys) AS m (id, key)
+      LEFT JOIN (
+{rule}
+        ) w ON w.key = m.key
+     WHERE q.id = ANY (v_mine) AND q.id = m.id AND q.tenant IS DISTINCT FROM w.tenant;"""
 
 
 def _started(target: Target) -> list[str]:

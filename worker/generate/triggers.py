@@ -80,6 +80,8 @@ def _change(target: Target) -> str:
     rank, rank_joins = rank_of(target, "n")
     tenant, tenant_joins = value_of(source.tenant, "n", "tenant") if source.tenant else ("NULL", [])
     joins = " ".join([*lane_joins, *rank_joins, *tenant_joins])
+    # Where a rule looks it up, its start did, and the next one does again.
+    kept = "q.tenant" if target.rule("tenant") else "v_tenant"
     moved = _moved(target)
     finished = words([w for w in (status.succeeded, status.failed, status.cancelled) if w])
     # An UPDATE of a finished row asks for new work; `rowmill retry` asks for the rest of the old.
@@ -126,7 +128,7 @@ def _change(target: Target) -> str:
     IF v_status = v_before THEN
         -- Moved: another priority, lane or time. A back-off stays as it is, and a claim counts in the
         -- lane that admitted it until it comes back.
-        UPDATE rowmill.queue q SET rank = v_rank, tenant = v_tenant,
+        UPDATE rowmill.queue q SET rank = v_rank, tenant = {kept},
                lane = CASE WHEN q.state = 'claimed' THEN q.lane ELSE v_lane END,
                ready_at = CASE WHEN q.state IN ('ready', 'scheduled') AND {moved}
                                THEN v_ready ELSE q.ready_at END,
