@@ -9,9 +9,12 @@ A kind's name is what the platform's map makes of a row: `media:video`, `text`,
 from __future__ import annotations
 
 import importlib
+import sys
+import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from pathlib import Path
 
 from jobs.contract import Context, Job, Outcome
 
@@ -86,10 +89,41 @@ def load(extra: Iterable[str] = ()) -> Registry:
     for entry in entry_points(group="rowmill.handlers"):
         entry.load()
     for module in extra:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise ImportError(
-                f"ROWMILL_HANDLERS names {module!r}, which cannot be imported: {error}"
-            ) from error
+        _import_own(module)
     return REGISTRY
+
+
+OURS = ("jobs", "worker", "sql", "bench")
+
+
+def _import_own(module: str) -> None:
+    """An adopter's module, from wherever Python looks, or from the current directory."""
+    named = f"ROWMILL_HANDLERS names {module!r}, "
+    if module in OURS:
+        raise ImportError(
+            f"{named}which is a package of Rowmill's own: call yours otherwise (myapp.{module})"
+        )
+    # A console script's path doesn't have it. Last, so that nothing of ours is hidden.
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{named}which cannot be imported: {error} (looked in the current directory, {here}, "
+            "and where Python finds its packages)"
+        ) from error
+    except Exception as error:
+        raise ImportError(
+            f"{named}which fails while it is imported: {type(error).__name__}: {error}{_at(error)}"
+        ) from error
+
+
+def _at(error: Exception) -> str:
+    """The last line of the adopter's own code, for an error that is told in one line."""
+    trace = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in trace if "importlib" not in frame.filename]
+    if isinstance(error, SyntaxError) or not frames:
+        return ""  # its message names them
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})"

@@ -18,6 +18,7 @@ from worker.commands import (
     gates,
     health,
     jobs,
+    mapping,
     overview,
     providers,
     reconciling,
@@ -65,6 +66,7 @@ app.command(rich_help_panel=SETTING_UP)(database.migrate)
 app.command(rich_help_panel=SETTING_UP)(database.attach)
 app.command(rich_help_panel=SETTING_UP)(database.detach)
 app.command(rich_help_panel=SETTING_UP)(database.platforms)
+app.add_typer(mapping.app, name="map", rich_help_panel=SETTING_UP)
 app.command("try", rich_help_panel=SETTING_UP)(trying.try_)
 app.add_typer(develop.app, name="dev", rich_help_panel="Work on Rowmill itself")
 app.command(rich_help_panel="Work on Rowmill itself")(overview.version)

@@ -33,6 +33,8 @@ def run(
     The first signal drains: no new claims, running jobs are finished or handed back within the
     grace period, exit code 0. A second one exits at once; its jobs are taken over by others.
 
+    ROWMILL_HANDLERS=myapp.jobs serves kinds of your own: Python modules, also in this directory.
+
     rowmill run
 
     rowmill run --lanes replicate,openai --slots 200
