@@ -263,34 +263,42 @@ def builtin_platforms() -> list[str]:
     return sorted(p.name for p in root.iterdir() if (p / "map.toml").is_file())
 
 
-def load(reference: str) -> Platform:
+_PUBLIC = re.compile(r"\bpublic\.")
+
+
+def relocated(sql: str, schema: str | None) -> str:
+    """The same for tables that lie in another schema than `public`; None leaves them there."""
+    return sql if schema is None else _PUBLIC.sub(f"{schema}.", sql)
+
+
+def load(reference: str, schema: str | None = None) -> Platform:
     """A built-in platform by name, or anyone's by the path of its map file."""
     if reference.endswith(".toml"):
         path = Path(reference)
         if not path.is_file():
             raise MapError(f"{reference}: no such file")
-        return _read(path)
+        return _read(path, schema)
     if reference not in builtin_platforms():
         raise MapError(
             f"no platform {reference!r}; there are {', '.join(builtin_platforms())}, "
             "or give the path of a map file (….toml)"
         )
-    return _read(Path(str(files("sql") / "platforms" / reference / "map.toml")))
+    return _read(Path(str(files("sql") / "platforms" / reference / "map.toml")), schema)
 
 
-def _read(path: Path) -> Platform:
+def _read(path: Path, schema: str | None) -> Platform:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(relocated(path.read_text(encoding="utf-8"), schema))
     except tomllib.TOMLDecodeError as error:
         raise MapError(f"{path.name}: {error}") from error
     try:
         model = PlatformMap.model_validate(data)
     except ValidationError as error:
         raise MapError(_explain(path, data, error)) from error
-    return Platform(model, _rules(path, model), path.name)
+    return Platform(model, _rules(path, model, schema), path.name)
 
 
-def _rules(path: Path, model: PlatformMap) -> dict[str, str]:
+def _rules(path: Path, model: PlatformMap, schema: str | None) -> dict[str, str]:
     known = {f"{s.name}.{rule}" for s in model.sources for rule in RULES} | {"limits"}
     by_kind = tuple(f"{s.name}." for s in model.sources)
     found = {}
@@ -300,8 +308,8 @@ def _rules(path: Path, model: PlatformMap) -> dict[str, str]:
             and file.stem.count(".") == 2
             and file.stem.endswith(KIND_RULES)
         ):
-            found[file.stem] = file.read_text(encoding="utf-8")
-        elif file.stem not in {"schema", "sample"}:
+            found[file.stem] = relocated(file.read_text(encoding="utf-8"), schema)
+        elif file.stem not in {"schema", "sample", "demo", "verdict"}:
             raise MapError(
                 f"{file.name}: not a rule of this map; rules are <source>.<rule>.sql with rule one "
                 f"of {', '.join(RULES)}, and limits.sql"
