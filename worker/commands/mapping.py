@@ -185,7 +185,7 @@ def check(
 def _load(reference: str, schema: str | None) -> Platform:
     from worker.maps import load
 
-    return load(reference, schema=schema) if schema else load(reference)  # type: ignore[call-arg]
+    return load(reference, schema=schema) if schema else load(reference)
 
 
 def _look(platform: Platform) -> Look:

@@ -1,12 +1,16 @@
-"""`rowmill demo`: both platforms, a small fleet, one killed worker, and the bill at the end.
+"""`rowmill demo`: platforms in one database, a small fleet, one killed worker, and the bill at the end.
 
 plot.py      the story, step by step
-platform.py  the two databases' schemas, a producer without rights, and the rows it inserts
+platform.py  which platforms, their schemas, a producer without rights, and the rows it inserts
+messages.py  a producer without a database
 fleet.py     the processes: sandbox provider and workers
 screen.py    what is shown meanwhile
+progress.py  how far each table is
+order.py     whether anything was claimed before what was more urgent
 verdict.py   the checks behind the last table
 """
 
+from worker.demo.platform import NoDemo
 from worker.demo.plot import demo
 
-__all__ = ["demo"]
+__all__ = ["NoDemo", "demo"]

@@ -15,6 +15,15 @@ from typing import Any
 import httpx
 
 LEASE_SECONDS = 4
+VENDORS = {
+    "openai": "openai/v1",
+    "replicate": "replicate/v1",
+    "freepik": "freepik/v1/ai",
+    "runway": "runway/v1",
+    "stability": "stability/v2beta",
+    "elevenlabs": "elevenlabs/v1",
+}
+"""Where the sandbox speaks each provider's protocol. Their usual models are in its price list."""
 
 
 @dataclass(slots=True)
@@ -69,10 +78,11 @@ class Fleet:
             "ROWMILL_STORAGE_URL": f"file://{self.directory / 'outputs'}",
             "ROWMILL_ALLOW_PRIVATE_HOSTS": "127.0.0.1",
             "ROWMILL_LEASE_SECONDS": str(LEASE_SECONDS),
-            "ROWMILL_PROVIDERS__OPENAI__BASE_URL": f"{self.sandbox_url}/openai/v1",
-            "ROWMILL_PROVIDERS__OPENAI__API_KEY": "demo",
-            "ROWMILL_PROVIDERS__REPLICATE__BASE_URL": f"{self.sandbox_url}/replicate/v1",
-            "ROWMILL_PROVIDERS__REPLICATE__API_KEY": "demo",
+            **{
+                f"ROWMILL_PROVIDERS__{vendor.upper()}__BASE_URL": f"{self.sandbox_url}/{base}"
+                for vendor, base in VENDORS.items()
+            },
+            **{f"ROWMILL_PROVIDERS__{vendor.upper()}__API_KEY": "demo" for vendor in VENDORS},
             "ROWMILL_PROVIDERS__REPLICATE__REQUEST_TIMEOUT": "5",
             **{
                 f"ROWMILL_PROVIDERS__REPLICATE__MODELS__{medium.upper()}": f"sandbox/{medium}"

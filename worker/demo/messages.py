@@ -12,6 +12,8 @@ from worker.coordination import connections
 from worker.settings import Settings
 from worker.store import Store
 
+SOURCE = "ai_generations"
+"""Where they go in: AI Ebook's texts."""
 MODEL = "e2000000-0000-4000-8000-000000000001"
 USER = "e0000000-0000-4000-8000-000000000003"
 
@@ -59,10 +61,10 @@ async def _submit(sender: Any) -> None:
         "id": key,
         "user_id": USER,
         "model_id": MODEL,
-        "prompt": f"A limerick about queues [job:ai_generations/{key}]",
+        "prompt": f"A limerick about queues [job:{SOURCE}/{key}]",
         "max_tokens": 120,
     }
-    job = await sender.enqueue_job("submit", source="ai_generations", row=row)
+    job = await sender.enqueue_job("submit", source=SOURCE, row=row)
     answer = await job.result(timeout=20)
     if not answer["ok"]:
         raise RuntimeError(f"the message was refused: {answer['error']}")

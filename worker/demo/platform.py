@@ -1,106 +1,140 @@
-"""Both platforms in one database, and what their front ends would insert: plain SQL."""
+"""The platforms in one database, and what their front ends would insert: `demo.sql`, plain SQL."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
+from pathlib import Path
+from typing import Self
 
-from worker.maps import load
+from worker.maps import PUBLIC, Platform, builtin_platforms, load, relocated
 from worker.store import Store
 from worker.store.attaching import attach
 from worker.store.migrations import migrate
 
-PLATFORMS = ("photomemory", "ebook")
+DEFAULT = ("photomemory", "ebook")
+ALL = "all"
 PRODUCER = "rowmill_demo_producer"
+NEEDED = ("schema.sql", "sample.sql", "demo.sql", "verdict.sql")
+
+_FOLDER = Path(str(files("sql"))) / "platforms"
+_IN_PUBLIC = re.compile(r"\bpublic\.")
 
 
-async def prepare(dsn: str) -> None:
+class NoDemo(Exception):
+    """What was asked for can't be shown; the message says what can."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A platform as the demo has it: its folder, and the schema its `public.` tables lie in."""
+
+    name: str
+    schema: str = PUBLIC
+
+    @classmethod
+    def among(cls, names: Sequence[str]) -> list[Self]:
+        """Platforms that would share `public` get a schema of their name each."""
+        at_home = [name for name in names if _IN_PUBLIC.search(_text(name, "map.toml"))]
+        return [
+            cls(name, name if name in at_home and len(at_home) > 1 else PUBLIC) for name in names
+        ]
+
+    @cached_property
+    def platform(self) -> Platform:
+        return load(self.name, self.schema)
+
+    def sql(self, file: str) -> str:
+        return relocated(_text(self.name, file), self.schema)
+
+
+def _text(name: str, file: str) -> str:
+    return (_FOLDER / name / file).read_text(encoding="utf-8")
+
+
+def missing(name: str) -> list[str]:
+    """The files without which a platform can't be shown."""
+    return [file for file in NEEDED if not (_FOLDER / name / file).is_file()]
+
+
+def showable() -> list[str]:
+    return [name for name in builtin_platforms() if not missing(name)]
+
+
+def choose(names: Sequence[str]) -> list[Shown]:
+    """None given: the two of the first tour. `all`: every platform that has what a demo needs."""
+    if ALL in names:
+        return Shown.among(showable())
+    for name in names:
+        if name not in builtin_platforms():
+            raise NoDemo(f"no platform {name!r}: give one of {', '.join(showable())}, or {ALL}")
+        if lacks := missing(name):
+            raise NoDemo(
+                f"{name} can't be shown: sql/platforms/{name} has no {', '.join(lacks)}; "
+                f"give one of {', '.join(showable())}, or {ALL}"
+            )
+    return Shown.among(list(dict.fromkeys(names)) or DEFAULT)
+
+
+async def prepare(dsn: str, shown: Sequence[Shown] | None = None) -> None:
     """Schemas and sample customers first, as if they had always been there; then Rowmill."""
+    shown = choose(()) if shown is None else shown
     store = await Store.open(dsn)
     try:
-        for platform in PLATFORMS:
-            folder = files("sql") / "platforms" / platform
-            await store.script((folder / "schema.sql").read_text())
-            await store.script((folder / "sample.sql").read_text())
+        for one in shown:
+            if one.schema != PUBLIC:
+                await store.script(f"CREATE SCHEMA IF NOT EXISTS {one.schema}")
+            await store.script(one.sql("schema.sql"))
+            await store.script(one.sql("sample.sql"))
         await store.script(_PRODUCER)
     finally:
         await store.close()
     await migrate(dsn)
-    for platform in PLATFORMS:
-        await attach(dsn, load(platform))
+    for one in shown:
+        await attach(dsn, one.platform)
 
 
-async def produce(store: Store, jobs: int) -> None:
-    """About six in ten generations, the rest texts and background work, in mixed priorities.
+async def produce(store: Store, shown: Sequence[Shown], jobs: int, sandbox: str) -> None:
+    """Each platform's share of the jobs, by a role that has no right on the rowmill schema.
 
-    Inserted by a role that has no right on the rowmill schema: an INSERT is all it takes.
+    An INSERT is all it takes. In one transaction, so that no order of insertion helps the queue.
     """
-    texts = max(1, jobs * 3 // 13)
-    background = max(1, jobs // 6)
-    media = max(1, jobs - texts - background)
-    await store.script(
-        f"BEGIN; SET LOCAL ROLE {PRODUCER};"
-        + _MEDIA.format(jobs=media)
-        + _TEXTS.format(jobs=texts)
-        + _BACKGROUND.format(jobs=background)
-        + "COMMIT;"
-    )
+    share, more = divmod(max(jobs, len(shown)), len(shown))
+    scripts = [
+        filled(one.sql("demo.sql"), share + (number < more), sandbox)
+        for number, one in enumerate(shown)
+    ]
+    await store.script("\n".join([f"BEGIN; SET LOCAL ROLE {PRODUCER};", *scripts, "COMMIT;"]))
 
 
+def filled(sql: str, jobs: int, sandbox: str) -> str:
+    """`:jobs` and `:sandbox` are replaced wherever they stand, but not in a `::jobs`."""
+    sql = re.sub(r"(?<!:):jobs\b", str(jobs), sql)
+    return re.sub(r"(?<!:):sandbox\b", sandbox, sql)
+
+
+# A front end's rights: its platform's tables, and nothing of ours. Row-level security is the
+# platforms' own; the demo's one producer stands for all of their services.
 _PRODUCER = f"""
-DO $$ BEGIN
-    CREATE ROLE {PRODUCER} NOLOGIN BYPASSRLS;
-EXCEPTION WHEN duplicate_object THEN NULL;
+DO $$
+DECLARE
+    place text;
+BEGIN
+    BEGIN
+        CREATE ROLE {PRODUCER} NOLOGIN BYPASSRLS;
+    EXCEPTION WHEN duplicate_object THEN NULL;
+    END;
+    FOR place IN
+        SELECT nspname FROM pg_namespace
+         WHERE nspname NOT IN ('rowmill', 'information_schema') AND nspname NOT LIKE 'pg\\_%'
+    LOOP
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO {PRODUCER}', place);
+        CONTINUE WHEN place = 'auth';
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA %I TO {PRODUCER}', place);
+        EXECUTE format('GRANT USAGE ON ALL SEQUENCES IN SCHEMA %I TO {PRODUCER}', place);
+    END LOOP;
 END $$;
-GRANT USAGE ON SCHEMA public, auth, users, content, ai_processing, system TO {PRODUCER};
-GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA
-    public, users, content, ai_processing, system TO {PRODUCER};
-"""
-
-# Each job's prompt carries its own id, by which the sandbox ascribes what it bills. The customers
-# are those of the largest plans: a demo of thousands of jobs is more than the others allow.
-_MEDIA = """
-WITH planned AS (
-    SELECT n, gen_random_uuid() AS job, gen_random_uuid() AS project,
-           ('a0000000-0000-4000-8000-0000000000' || lpad((8 + n % 3)::text, 2, '0'))::uuid AS owner,
-           (ARRAY['video', 'video', 'thumbnail', 'preview', 'audio'])[1 + n % 5] AS kind
-      FROM generate_series(1, {jobs}) n
-), projects AS (
-    INSERT INTO public.video_projects (id, user_id, title_i18n, style, ai_prompt, generation_settings)
-    SELECT project, owner, jsonb_build_object('en', 'Memory ' || n), 'cinematic',
-           'Waves on a pier at sunset, take ' || n || ' [job:generation_jobs/' || job || ']',
-           '{{"duration_seconds": 2}}'
-      FROM planned RETURNING id)
-INSERT INTO public.generation_jobs (id, project_id, user_id, job_type, generation_service, priority)
-SELECT p.job, p.project, p.owner, p.kind, 'replicate', 1 + p.n % 10
-  FROM planned p JOIN projects r ON r.id = p.project;
-"""
-
-_TEXTS = """
-INSERT INTO ai_processing.ai_generations
-       (id, user_id, project_id, chapter_id, model_id, prompt, system_prompt, max_tokens)
-SELECT id, 'e0000000-0000-4000-8000-000000000004',
-       ('e5000000-0000-4000-8000-00000000000' || 1 + n % 2)::uuid,
-       CASE WHEN n % 3 = 0 THEN ('e6000000-0000-4000-8000-00000000000'
-                                 || CASE n % 2 WHEN 0 THEN 4 ELSE 8 END)::uuid END,
-       'e2000000-0000-4000-8000-000000000001',
-       'Write a paragraph about the smell of bread [job:ai_generations/' || id || ']',
-       'You are a patient editor.', 200
-  FROM (SELECT n, gen_random_uuid() AS id FROM generate_series(1, {jobs}) n) planned;
-"""
-
-_BACKGROUND = """
-WITH planned AS (
-    SELECT n, gen_random_uuid() AS job, gen_random_uuid() AS chapter,
-           (ARRAY['embed_content', 'content_statistics'])[1 + n % 2] AS kind
-      FROM generate_series(1, {jobs}) n
-), chapters AS (
-    INSERT INTO content.chapters (id, project_id, title, position, content)
-    SELECT chapter, 'e5000000-0000-4000-8000-000000000001', 'Demo ' || n, 1000 + n,
-           'The oven must be hot before the dough goes in. Patience is the first ingredient. '
-           || '[job:background_jobs/' || job || ']'
-      FROM planned RETURNING id)
-INSERT INTO system.background_jobs (id, job_type, payload, priority)
-SELECT p.job, p.kind, jsonb_build_object('content_type', 'chapter', 'content_id', p.chapter),
-       p.n % 5 - 2
-  FROM planned p JOIN chapters c ON c.id = p.chapter;
 """

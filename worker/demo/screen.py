@@ -65,13 +65,31 @@ class Screen:
         table = Table(title="What was done", title_justify="left", show_header=False)
         table.add_column(style="bold")
         table.add_column(justify="right")
-        for name, value in verdict.row().items():
+        row = verdict.row()
+        platforms, order = row.pop("platforms"), verdict.order
+        del row["order"]
+        for name, value in row.items():
             table.add_row(name.replace("_", " "), str(value))
         table.add_row("billed", f"{bill['total_cents']} cents")
+        table.add_row(
+            "claimed while a more urgent one waited", f"{order.inversions} of {order.compared}"
+        )
         self._console.print(table)
+        if len(platforms) > 1:
+            self._console.print(_by_platform(platforms))
         self.say(f"Outputs lie in {outputs}")
 
     def commands(self, lines: list[str]) -> None:
         self.say("\nGo on with:")
         for line in lines:
             self._console.print(f"  {line}", highlight=False, soft_wrap=True)
+
+
+def _by_platform(platforms: Mapping[str, Mapping[str, int]]) -> Table:
+    table = Table(title="By platform", title_justify="left")
+    table.add_column("")
+    for name in platforms:
+        table.add_column(name, justify="right")
+    for count in next(iter(platforms.values())):
+        table.add_row(count.replace("_", " "), *(str(of[count]) for of in platforms.values()))
+    return table

@@ -3,111 +3,191 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import unquote, urlparse
 
+from worker.demo.order import Order
+from worker.demo.platform import Shown, choose
 from worker.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Row:
+    """A job, as its platform's verdict.sql tells it."""
+
+    platform: str
+    source: str
+    key: str
+    status: str
+    finished: str | None
+    """completed, failed or cancelled in the map's own sense."""
+    metered: bool
+    usage: int
+    url: str | None
+    consistent: bool
+    held: bool
+
+    @property
+    def marker(self) -> str:
+        return f"{self.source}/{self.key}"
+
+    @property
+    def delivered(self) -> bool:
+        """All that belongs to its status is there: file, usage, marks. Held, it has a person's word to wait for."""
+        there = self.url is None or Path(unquote(urlparse(self.url).path)).is_file()
+        sound = self.held if self.finished is None else self.consistent
+        return sound and there and self.usage == int(self.metered)
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """The numbers of one platform's jobs, or of all."""
+
     jobs: int
     completed: int
     failed: int
+    cancelled: int
     held: int
     media_files: int
     usage_expected: int
     usage_records: int
+    inconsistent_rows: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], odd: Iterable[str]) -> Self:
+        ends = [row.finished for row in rows]
+        return cls(
+            jobs=len(rows),
+            completed=ends.count("completed"),
+            failed=ends.count("failed"),
+            cancelled=ends.count("cancelled"),
+            held=sum(row.held for row in rows),
+            media_files=sum(row.url is not None for row in rows),
+            usage_expected=sum(row.metered for row in rows),
+            usage_records=sum(row.usage for row in rows),
+            inconsistent_rows=len(list(odd)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    total: Count
+    platforms: dict[str, Count]
     charges: int
     duplicate_charges: int
-    inconsistent_rows: int
+    order: Order
     kills: int
     seconds: float
 
     def row(self) -> dict[str, Any]:
-        return asdict(self)
+        total = self.total
+        return {
+            "jobs": total.jobs,
+            "completed": total.completed,
+            "failed": total.failed,
+            "held": total.held,
+            "media_files": total.media_files,
+            "usage_expected": total.usage_expected,
+            "usage_records": total.usage_records,
+            "charges": self.charges,
+            "duplicate_charges": self.duplicate_charges,
+            "inconsistent_rows": total.inconsistent_rows,
+            "kills": self.kills,
+            "seconds": self.seconds,
+            "platforms": {name: asdict(count) for name, count in self.platforms.items()},
+            "order": self.order.row(),
+        }
 
     @property
     def sound(self) -> bool:
+        total = self.total
         return (
-            self.inconsistent_rows == 0
+            total.inconsistent_rows == 0
             and self.duplicate_charges == 0
-            and self.usage_expected == self.usage_records
-            and self.completed + self.failed + self.held == self.jobs
+            and total.usage_expected == total.usage_records
+            and total.completed + total.failed + total.cancelled + total.held == total.jobs
+            and self.order.inversions == 0
         )
 
-
-_ROWS = """
-SELECT 'generation_jobs' AS source, j.id::text AS key, j.status::text AS status,
-       j.status = 'completed' AS metered, f.file_url AS url,
-       CASE j.status
-            WHEN 'completed' THEN f.id IS NOT NULL AND j.completed_at IS NOT NULL
-                 AND j.progress_percentage = 100 AND j.started_at <= j.completed_at
-            WHEN 'failed' THEN j.failed_at IS NOT NULL AND j.error_message IS NOT NULL
-            ELSE EXISTS (SELECT FROM rowmill.queue q WHERE q.row_key = j.id::text AND q.state = 'held')
-       END AS consistent,
-       (SELECT count(*) FROM public.usage_records u WHERE u.generation_job_id = j.id) AS usage
-  FROM public.generation_jobs j LEFT JOIN public.media_files f ON f.id = j.output_file_id
-UNION ALL
-SELECT 'ai_generations', g.id::text, g.status, g.status = 'completed', NULL,
-       CASE g.status
-            WHEN 'completed' THEN g.response <> '' AND g.tokens_used > 0 AND g.cost > 0
-                 AND g.completed_at IS NOT NULL AND g.processing_time_ms IS NOT NULL
-            WHEN 'failed' THEN g.error_message IS NOT NULL
-            ELSE EXISTS (SELECT FROM rowmill.queue q WHERE q.row_key = g.id::text AND q.state = 'held')
-       END,
-       (SELECT count(*) FROM billing.usage_records u WHERE u.ai_generation_id = g.id)
-  FROM ai_processing.ai_generations g
-UNION ALL
-SELECT 'background_jobs', b.id::text, b.status, false, NULL,
-       CASE b.status
-            WHEN 'completed' THEN b.completed_at IS NOT NULL AND b.error_message IS NULL
-            WHEN 'failed' THEN b.error_message IS NOT NULL
-            ELSE EXISTS (SELECT FROM rowmill.queue q WHERE q.row_key = b.id::text AND q.state = 'held')
-       END, 0
-  FROM system.background_jobs b
-"""
 
 _LEDGER = """
 SELECT source || '/' || row_key AS marker, sum(coalesce(cost_cents, 0)) AS cents
   FROM rowmill.submissions GROUP BY 1
 """
+_HELD = """
+SELECT s.name || '/' || q.row_key AS marker
+  FROM rowmill.queue q JOIN rowmill.sources s ON s.id = q.source WHERE q.state = 'held'
+"""
 
 
-async def rows_of(store: Store) -> list[Any]:
+async def rows_of(store: Store, shown: Sequence[Shown] | None = None) -> list[Row]:
     """Every row of the demo's tables, and whether the tables agree about it."""
-    return await store.fetch(_ROWS)
+    held = {row["marker"] for row in await store.fetch(_HELD)}
+    return [
+        _row(one.name, row, held)
+        for one in (choose(()) if shown is None else shown)
+        for row in await store.fetch(one.sql("verdict.sql"))
+    ]
 
 
-def delivered(row: Any) -> bool:
-    """All that belongs to its status is there: file, usage, marks."""
-    there = row["url"] is None or Path(unquote(urlparse(row["url"]).path)).is_file()
-    return bool(row["consistent"]) and there and row["usage"] == int(row["metered"])
+def _row(platform: str, row: Any, held: set[str]) -> Row:
+    """A promise that NULL makes of its row is a broken one."""
+    return Row(
+        platform=platform,
+        source=row["source"],
+        key=row["key"],
+        status=row["status"],
+        finished=row["finished"],
+        metered=bool(row["metered"]),
+        usage=row["usage"],
+        url=row["url"],
+        consistent=row["consistent"] is True,
+        held=f"{row['source']}/{row['key']}" in held,
+    )
 
 
-async def judge(store: Store, bill: dict[str, Any], *, kills: int, seconds: float) -> Verdict:
-    rows = await rows_of(store)
+async def judge(
+    store: Store,
+    shown: Sequence[Shown],
+    bill: dict[str, Any],
+    order: Order,
+    *,
+    kills: int,
+    seconds: float,
+) -> Verdict:
+    rows = await rows_of(store, shown)
     ledger = {row["marker"]: row["cents"] for row in await store.fetch(_LEDGER)}
-    billed = _billed(bill)
-    odd = [row for row in rows if not _agrees(row, ledger, billed)]
-    statuses = [row["status"] for row in rows]
+    odd = oddities(rows, ledger, _billed(bill))
+    by_platform = {one.name: [row for row in rows if row.platform == one.name] for one in shown}
     return Verdict(
-        jobs=len(rows),
-        completed=statuses.count("completed"),
-        failed=statuses.count("failed"),
-        held=await store.value("SELECT count(*) FROM rowmill.queue WHERE state = 'held'"),
-        media_files=sum(row["url"] is not None for row in rows),
-        usage_expected=sum(row["metered"] for row in rows),
-        usage_records=sum(row["usage"] for row in rows),
+        total=Count.of(rows, odd),
+        platforms={
+            name: Count.of(mine, (row.marker for row in mine if row.marker in odd))
+            for name, mine in by_platform.items()
+        },
         charges=len(bill["charges"]),
         duplicate_charges=bill["duplicate_charges"],
-        inconsistent_rows=len(odd),
+        order=order,
         kills=kills,
         seconds=round(seconds, 1),
     )
+
+
+def oddities(
+    rows: Sequence[Row], ledger: dict[str, Decimal], billed: dict[str, Decimal]
+) -> set[str]:
+    """Markers of jobs that aren't delivered, or whose ledger and bill differ; also of no job at all."""
+    undelivered = {row.marker for row in rows if not row.delivered}
+    differing = {
+        marker
+        for marker in ledger.keys() | billed.keys()
+        if ledger.get(marker, 0) != billed.get(marker, 0)
+    }
+    return undelivered | differing
 
 
 def _billed(bill: dict[str, Any]) -> dict[str, Decimal]:
@@ -117,8 +197,3 @@ def _billed(bill: dict[str, Any]) -> dict[str, Decimal]:
         if charge["marker"]:
             billed[charge["marker"]] += Decimal(charge["cents"]) - Decimal(charge["refunded"])
     return billed
-
-
-def _agrees(row: Any, ledger: dict[str, Decimal], billed: dict[str, Decimal]) -> bool:
-    marker = f"{row['source']}/{row['key']}"
-    return delivered(row) and ledger.get(marker, 0) == billed.get(marker, 0)
