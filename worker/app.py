@@ -19,7 +19,7 @@ import structlog
 
 from jobs import registry as kinds
 from jobs.compute import Compute
-from jobs.contract import Failed, Failure, FailureKind, Job
+from jobs.contract import Cancelled, Failed, Failure, FailureKind, Job, Outcome
 from jobs.mail import Mailer
 from jobs.network import HostPolicy
 from jobs.outputs import OutputStore
@@ -130,6 +130,7 @@ class Worker:
             free_slots=self.free_slots,
             source_name=self._source_name,
             launch=self._launch,
+            stop=self._stop,
             refuse=self._refuse,
             rested=self._idle.set,
             batch=settings.claim_batch,
@@ -143,6 +144,7 @@ class Worker:
             holds=self._holds,
             draining=lambda: self.draining,
             given_up=self._begin_again,
+            stoppable=self._stoppable,
             seconds=min(settings.pulse_seconds, settings.lease_seconds / 5),
         )
 
@@ -318,14 +320,28 @@ class Worker:
 
     def _refuse(self, claim: Claimed, message: str) -> None:
         """Its input can't even be read: the row fails alone, with what the database said."""
-        attempt = self._try(claim, "unknown", 0, 0)
         failure = Failure(FailureKind.INVALID, f"its input can't be read: {message}", "input")
+        self._end(claim, self._try(claim, "unknown", 0, 0), Failed(failure))
+
+    def _stop(self, claim: Claimed, started: Started) -> None:
+        """The platform's stop rule says that it must not run: nothing of it was begun."""
+        attempt = self._try(claim, started.kind, started.tries, started.max_retries)
+        message = str(started.input["message"])
+        if started.verdict == "cancel":
+            self._end(claim, attempt, Cancelled(message))
+        else:
+            failure = Failure(FailureKind.ALLOWANCE, message, code="stopped")
+            self._end(claim, attempt, Failed(failure))
+
+    def _end(self, claim: Claimed, attempt: Try, outcome: Outcome) -> None:
         self._inflight[claim.queue_id, claim.token] = None
+        policy = kinds.RetryPolicy()
         self.settler.put(
-            transitions.settle(
-                Failed(failure), attempt, policy=kinds.RetryPolicy(), max_yields=1, chance=0
-            )
+            transitions.settle(outcome, attempt, policy=policy, max_yields=1, chance=0)
         )
+
+    def _stoppable(self, source: str) -> bool:
+        return any(p.rule(source, "stop") is not None for p in self._platforms.values())
 
     def _try(self, claim: Claimed, kind: str, tries: int, max_retries: int) -> Try:
         return Try(
@@ -348,7 +364,12 @@ class Worker:
             log.info(
                 "job.not_settled", source=settlement.source, key=settlement.key, verdict=verdict
             )
-        self._free((settlement.queue_id, settlement.token))
+        claim = (settlement.queue_id, settlement.token)
+        held = self._inflight.get(claim)
+        if settlement.verb == "cancel" and held is not None and held.journal.open:
+            self.executor.leave(held)
+        else:
+            self._free(claim)
 
     def _dropped(self, running: Running) -> None:
         self._free((running.attempt.queue_id, running.attempt.token))

@@ -29,6 +29,7 @@ from worker.store import (
 log = structlog.get_logger()
 
 Launch = Callable[[Claimed, Started], None]
+STOPPED = {"refuse", "cancel"}
 FULL_SCAN_SECONDS = 1.0
 OUTAGE_PAUSE = 0.5
 
@@ -70,6 +71,7 @@ class Consumer:
         free_slots: Callable[[], int],
         source_name: Callable[[int], str | None],
         launch: Launch,
+        stop: Launch,
         refuse: Callable[[Claimed, str], None],
         rested: Callable[[], None],
         batch: int,
@@ -81,6 +83,7 @@ class Consumer:
         self._free_slots = free_slots
         self._source_name = source_name
         self._launch = launch
+        self._stop = stop
         self._refuse = refuse
         self._rested = rested
         self._batch = batch
@@ -168,10 +171,13 @@ class Consumer:
             await self._start(source, batch[:middle])
             await self._start(source, batch[middle:])
             return
-        running = {row.queue_id: row for row in started if row.verdict == "run"}
+        rows = {row.queue_id: row for row in started}
         for claim in batch:  # in the order they were claimed
-            if claim.queue_id in running:
-                self._launch(claim, running[claim.queue_id])
+            row = rows.get(claim.queue_id)
+            if row is not None and row.verdict == "run":
+                self._launch(claim, row)
+            elif row is not None and row.verdict in STOPPED:
+                self._stop(claim, row)
 
     async def _read(self, source: str, token: int, ids: list[int]) -> list[Started]:
         """Starting twice is harmless, so an outage is waited out: these claims are ours."""

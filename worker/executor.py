@@ -1,12 +1,17 @@
 """Runs one job: claim → handler → outcome → settlement. Knows no SQL.
 
-A job ends early for three reasons, and each means something else:
+A job ends early for four reasons, and each means something else:
 
     its claim is lost   someone cancelled, reset or deleted the row, or this worker was given up:
                         nothing is written; a provider's task of a cancelled row is cancelled too
     the worker drains   the job is handed back; what a provider accepted is resumed by whoever
                         takes it next
+    it is stopped       the platform's stop rule says so: it is settled as cancelled, and once that
+                        is written a provider's task is cancelled too
     its time is up      the job's own failure: costs a try
+
+Whatever comes together, the job's task hands in one settlement or none: a result that is there
+before the stop is heard is written, what comes later finds the claim gone.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ from jobs.compute import Compute, ComputeFailed, ComputeInterrupted
 from jobs.contract import (
     MAX_PAGE,
     CallResult,
+    Cancelled,
     Failed,
     Failure,
     FailureKind,
@@ -73,13 +79,18 @@ class Running:
     percent: float = 0.0
     lost: bool = False
     draining: bool = False
+    stopped: str | None = None
+    """Why the platform's rules end it."""
+    leaving: bool = False
+    """Its tasks are being ended at the provider, which no second word may interrupt."""
     task: asyncio.Task[None] | None = None
     began: float = field(default_factory=time.monotonic)
 
-    def stop(self, *, lost: bool = False, draining: bool = False) -> None:
+    def stop(self, *, lost: bool = False, draining: bool = False, why: str | None = None) -> None:
         self.lost = self.lost or lost
         self.draining = self.draining or draining
-        if self.task is not None:
+        self.stopped = self.stopped or why
+        if self.task is not None and not self.leaving:
             self.task.cancel()
 
     @property
@@ -216,12 +227,20 @@ class Executor:
         except asyncio.CancelledError:
             settlement = None if running.lost else self._stopped(running)
         if settlement is None:
+            log.info("job.lost", run=running.job.run)
             await self._drop(running)
         else:
             failpoints.reached("outcome.known")
             self._put(settlement)
 
+    def leave(self, running: Running) -> None:
+        """It was settled as cancelled: what goes on for nobody is ended, then its slot is free."""
+        running.task = asyncio.create_task(self._drop(running))
+
     def _stopped(self, running: Running) -> Settlement:
+        if running.stopped is not None:
+            log.info("job.stopped", run=running.job.run, why=running.stopped)
+            return self._settle(running, Cancelled(running.stopped), None)
         if running.draining:
             return transitions.release(running.attempt)
         failure = Failure(FailureKind.UNKNOWN, "the handler cancelled itself", code="exception")
@@ -277,7 +296,7 @@ class Executor:
 
     async def _drop(self, running: Running) -> None:
         """Nothing may be written for this row any more; what goes on for nobody is ended."""
-        log.info("job.lost", run=running.job.run)
+        running.leaving = True
         try:
             for submission in await running.journal.abandoned():
                 await self._services.runner.abandon(running.journal, submission)

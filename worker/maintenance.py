@@ -204,8 +204,7 @@ class Maintenance:
         for platform in self._platforms():
             for source in platform.map.sources:
                 if source.name == job.source:
-                    status = await upkeep.row_status(self._store, source, job.key)
-                    return status is None or status == source.status.cancelled
+                    return await upkeep.unwanted(self._store, source, job.key)
         return False
 
     async def clean_up(self) -> None:

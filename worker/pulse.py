@@ -1,7 +1,8 @@
 """Every two seconds, one worker's sign of life: heartbeat, progress of all its jobs, statistics.
 
 The heartbeat's answer says which claims are still ours. A job whose claim is gone is stopped; a
-claim we know nothing of (its answer was lost with a connection) is handed back.
+claim we know nothing of (its answer was lost with a connection) is handed back. Running jobs that
+the platform's stop rule cancels are stopped, too.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class PulseLoop:
         holds: Callable[[int, int], bool],
         draining: Callable[[], bool],
         given_up: Callable[[], Any],
+        stoppable: Callable[[str], bool],
         seconds: float,
     ) -> None:
         self._store = store
@@ -100,6 +102,7 @@ class PulseLoop:
         self._holds = holds
         self._draining = draining
         self._given_up = given_up
+        self._stoppable = stoppable
         self._seconds = seconds
         self._strangers: dict[int, int] = {}
         self._written: dict[tuple[int, int], tuple[float, str | None]] = {}
@@ -126,6 +129,7 @@ class PulseLoop:
         # The lease counts from before the question was sent, not from the answer.
         self._lease.acknowledged = asked
         self._stop_lost(jobs, pulse, asked_monotonic)
+        await self._stop_unwanted(jobs)
         await self._hand_back_strangers(pulse)
         await self._write_progress(jobs)
         await self._write_statistics()
@@ -135,6 +139,23 @@ class PulseLoop:
             held = pulse.claims.get(job.attempt.queue_id) == job.attempt.token
             if not held and job.claimed_at < asked:
                 job.stop(lost=True)
+
+    async def _stop_unwanted(self, jobs: list[Running]) -> None:
+        """Told once: a job that is stopped may still wait for what it has just bought."""
+        by_source: dict[str, list[Running]] = defaultdict(list)
+        for job in jobs:
+            if job.stopped is None and self._stoppable(job.attempt.source):
+                by_source[job.attempt.source].append(job)
+        for source, running in by_source.items():
+            entries = [{"queue_id": j.attempt.queue_id, "key": j.attempt.key} for j in running]
+            try:
+                stops = await self._store.stops(source, entries)
+            except StoreError as error:  # a rule that fails stops nothing, the pulse least of all
+                log.warning("stops.failed", source=source, error=str(error))
+                continue
+            for job in running:
+                if job.attempt.queue_id in stops:
+                    job.stop(why=stops[job.attempt.queue_id])
 
     async def _hand_back_strangers(self, pulse: Pulse) -> None:
         strangers = {

@@ -54,16 +54,33 @@ def attach(
     rowmill attach photomemory --schema photomemory
     """
     from worker.maps import load
+    from worker.store.attaching import WARNING
     from worker.store.attaching import attach as apply
 
     loaded = load(platform, schema)
-    quiet = dry_run or as_json
-    report = (lambda _: None) if quiet else typer.echo
+    warnings: list[str] = []
+
+    def report(line: str) -> None:
+        if line.startswith(WARNING):
+            warnings.append(line.removeprefix(WARNING))
+            typer.echo(line, err=True)
+        elif not (dry_run or as_json):
+            typer.echo(line)
+
     sql = asyncio.run(apply(dsn(), loaded, dry_run=dry_run, report=report))
     if as_json:
         tables = [source.table for source in loaded.map.sources]
         name = loaded.map.platform
-        print_json({"platform": name, "tables": tables, "dry_run": dry_run, "sql": sql})
+        print_json(
+            {
+                "platform": name,
+                "schema": loaded.schema,
+                "tables": tables,
+                "dry_run": dry_run,
+                "warnings": warnings,
+                "sql": sql,
+            }
+        )
     elif dry_run:
         typer.echo(";\n\n".join(sql) + ";")
 

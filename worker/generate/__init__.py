@@ -4,7 +4,8 @@ Everything is text made of data, so it can be printed (`rowmill attach NAME --dr
 and diffed; nothing else in Rowmill builds SQL.
 
     triggers.py   INSERT, UPDATE, DELETE, TRUNCATE on the platform's table → rowmill.queue
-    start.py      rowmill.start_<source>(): claimed rows marked running, their input read
+    start.py      rowmill.start_<source>(): claimed rows marked running, their input read;
+                  rowmill.stops_<source>(): which running ones are to end
     settle.py     rowmill.settle_<source>(): results into the platform's tables, exactly once
     operate.py    rowmill.progress_, sweep_, retry_, cancel_<source>()
     audit.py      rowmill.audit_<platform>(): operators' acts in the platform's own records
@@ -19,7 +20,7 @@ from worker.generate.allowances import allowance_functions, give_back_sql
 from worker.generate.audit import audit_function, drop_audit
 from worker.generate.operate import operate_functions
 from worker.generate.settle import settle_function
-from worker.generate.start import start_function
+from worker.generate.start import start_function, stops_function
 from worker.generate.triggers import create_triggers, drop_triggers, trigger_functions
 from worker.generate.words import FUNCTIONS, Column, Target
 
@@ -40,6 +41,7 @@ def functions_sql(target: Target) -> list[str]:
     return [
         *trigger_functions(target),
         start_function(target),
+        *stops_function(target),
         settle_function(target),
         *operate_functions(target),
         *allowance_functions(target),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from worker.generate.rules import embed
 from worker.generate.words import (
+    CANCELLED,
     HEADER,
     LOCK_TIMEOUT,
     QUEUE_COLUMNS,
     Target,
     assignments,
     ident,
+    literal,
     lock_parents,
     parent_variables,
     queue_row,
@@ -17,6 +19,7 @@ from worker.generate.words import (
     status_of,
     status_value,
     unfinished,
+    value_of,
     words,
 )
 
@@ -159,13 +162,19 @@ END $rowmill$"""
 
 
 def _cancel(target: Target) -> str:
+    """Row, queue row (by the row's own trigger), parents: everyone's order.
+
+    For a parent it waits less long than the server needs to look for a deadlock.
+    """
     source, status = target.source, target.source.status
     key, key_type = ident(source.key), target.key_type
     word = status.cancelled or status.failed
     return f"""CREATE OR REPLACE FUNCTION rowmill.cancel_{source.name}(p_key text) RETURNS text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off AS $rowmill$
 DECLARE
-    v_status text;
+    p_wait       boolean := true;
+    v_status     text;
+    rowmill_keys {key_type}[] := ARRAY[p_key::{key_type}];{parent_variables(target)}
 BEGIN
     SELECT {status_of(target, "t")} INTO v_status FROM {target.table} t
      WHERE t.{key} = p_key::{key_type} FOR NO KEY UPDATE;
@@ -173,20 +182,43 @@ BEGIN
         RETURN 'missing';
     ELSIF v_status NOT IN {unfinished(target)} THEN
         RETURN v_status;
-    END IF;
+    END IF;{_told_apart(target)}
     UPDATE {target.table} t SET {ident(status.column)} = {status_value(target, word)}
-     WHERE t.{key} = p_key::{key_type};
+     WHERE t.{key} = p_key::{key_type};{_parents(target)}{embed(target, "follow")}
     RETURN 'cancelled';
 END $rowmill$"""
+
+
+def _parents(target: Target) -> str:
+    if not target.source.locks:
+        return ""
+    return f"""
+    PERFORM set_config('lock_timeout', '250ms', true);{lock_parents(target, "rowmill_keys")}"""
+
+
+def _told_apart(target: Target) -> str:
+    if target.source.status.cancelled:
+        return ""
+    name = literal(target.source.name)
+    return f"""
+    INSERT INTO rowmill.failures (source, row_key, lane, run, try, final, kind, message, worker)
+    SELECT {name}, p_key, coalesce(q.lane, ''), coalesce(q.run, (
+               SELECT max(s.run) FROM rowmill.submissions s
+                WHERE s.source = {name} AND s.row_key = p_key), 1),
+           coalesce(q.tries, 0) + 1, true, {literal(CANCELLED)}, 'an operator cancelled it', coalesce(q.worker, 0)
+      FROM (SELECT) AS one
+      LEFT JOIN rowmill.queue q ON q.source = {target.id} AND q.row_key = p_key;"""
 
 
 def _fail(target: Target) -> str:
     """An operator's word that a job has failed goes the way of a worker's: claimed, then settled."""
     source = target.source
+    kind, joins = value_of(source.kind, "t", "kind")
     return f"""CREATE OR REPLACE FUNCTION rowmill.fail_{source.name}(p_key text, p_error text) RETURNS text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off AS $rowmill$
 DECLARE
     q         rowmill.queue;
+    v_kind    text;
     v_verdict text;
 BEGIN
     PERFORM rowmill.lock_{source.name}(p_key);
@@ -197,8 +229,10 @@ BEGIN
     END IF;
     UPDATE rowmill.queue o SET state = 'claimed', token = -q.id, worker = 0, claimed_at = clock_timestamp()
      WHERE o.id = q.id;
+    SELECT {kind} INTO v_kind FROM {target.table} t {" ".join(joins)}
+     WHERE t.{ident(source.key)} = p_key::{target.key_type};
     SELECT s.verdict INTO v_verdict FROM rowmill.settle_{source.name}(jsonb_build_array(jsonb_build_object(
-        'queue_id', q.id, 'token', -q.id, 'key', p_key, 'lane', q.lane, 'kind', '', 'run', q.run, 'verb', 'fail',
+        'queue_id', q.id, 'token', -q.id, 'key', p_key, 'lane', q.lane, 'kind', coalesce(v_kind, ''), 'run', q.run, 'verb', 'fail',
         'try', q.tries + 1, 'error', p_error, 'error_kind', 'unknown', 'error_code', 'resolved'))) s;
     RETURN CASE v_verdict WHEN 'settled' THEN 'failed' ELSE v_verdict END;
 END $rowmill$"""

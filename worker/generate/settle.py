@@ -10,6 +10,7 @@ from __future__ import annotations
 from worker.generate.allowances import settle_allowances, settle_variables
 from worker.generate.rules import embed, metered
 from worker.generate.words import (
+    CANCELLED,
     HEADER,
     LOCK_TIMEOUT,
     Target,
@@ -29,6 +30,8 @@ def settle_function(target: Target) -> str:
     source = target.source
     table, key, key_type = target.table, ident(source.key), target.key_type
     lane, joins = lane_of(target, "t")
+    # In a table that has no word for it, a cancelled job is a failed one, and this tells them apart.
+    failures = "'retry', 'fail'" if source.status.cancelled else "'retry', 'fail', 'cancel'"
     return f"""CREATE OR REPLACE FUNCTION rowmill.settle_{source.name}(
     p_results jsonb, p_wait boolean DEFAULT true)
 RETURNS TABLE (queue_id bigint, verdict text)
@@ -76,16 +79,17 @@ BEGIN
     END IF;
     IF 'cancel' = ANY (v_verbs) THEN
         {_update(target, "cancel", source.status.cancelled or source.status.failed, "cancel")}
-    END IF;
+    END IF;{_failed_for_good(target)}
     IF v_verbs && ARRAY['yield', 'wait', 'release'] THEN
         {_update(target, ("yield", "wait", "release"), source.status.ready[0], None, attempts_back=True)}
     END IF;
-    IF v_verbs && ARRAY['retry', 'fail'] THEN
+    IF v_verbs && ARRAY[{failures}] THEN
         INSERT INTO rowmill.failures (source, row_key, lane, run, try, final, kind, code, provider, message, worker)
-        SELECT {literal(source.name)}, r.key, r.lane, r.run, r.try, r.verb = 'fail', coalesce(r.error_kind, 'unknown'),
+        SELECT {literal(source.name)}, r.key, r.lane, r.run, r.try, r.verb <> 'retry',
+               CASE r.verb WHEN 'cancel' THEN {literal(CANCELLED)} ELSE coalesce(r.error_kind, 'unknown') END,
                coalesce(r.error_code, ''), r.provider, coalesce(r.error, ''), q.worker
           FROM unnest(v_results) r JOIN rowmill.queue q ON q.id = r.queue_id
-         WHERE q.id = ANY (v_mine) AND r.verb IN ('retry', 'fail');
+         WHERE q.id = ANY (v_mine) AND r.verb IN ({failures});
     END IF;{settle_allowances(target)}
 
     IF v_verbs && ARRAY['succeed', 'retry', 'fail', 'yield'] THEN
@@ -136,6 +140,15 @@ BEGIN
         SELECT r.queue_id, CASE WHEN NOT r.ours THEN 'lost' WHEN r.unfinished THEN 'busy'
                                 ELSE 'superseded' END FROM rest r;
 END $rowmill$"""
+
+
+def _failed_for_good(target: Target) -> str:
+    rule = embed(target, "fail", where="r.verb IN ('fail', 'cancel')")
+    if not rule:
+        return ""
+    return f"""
+    IF v_verbs && ARRAY['fail', 'cancel'] THEN{rule}
+    END IF;"""
 
 
 def _update(

@@ -1,7 +1,8 @@
 """rowmill.start_<source>(): claimed rows are marked running and their input is read.
 
 Runs outside the claim's lock. Source rows come first, with SKIP LOCKED: a row some producer holds
-goes back for half a second, a row that is no longer ready leaves the queue, the rest start.
+goes back for half a second, a row that is no longer ready leaves the queue, what the stop rule names
+is told to the worker, which settles it, and the rest start.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from worker.generate.words import (
     Target,
     assignments,
     ident,
+    literal,
     lock_parents,
     parent_variables,
     status_of,
@@ -31,6 +33,7 @@ def start_function(target: Target) -> str:
     input_rule = query(target, "input")
     has_input = f"LEFT JOIN (\n{input_rule}\n        ) i ON i.key = t.{key}" if input_rule else ""
     given = "i.input" if input_rule else "to_jsonb(t)"
+    taken = "(v_mine || v_stopped)" if target.rule("stop") else "v_mine"
     return f"""CREATE OR REPLACE FUNCTION rowmill.start_{source.name}(
     p_token bigint, p_ids bigint[], p_wait boolean DEFAULT true)
 RETURNS TABLE (queue_id bigint, verdict text, kind text, tries integer, max_retries integer, input jsonb)
@@ -42,7 +45,7 @@ DECLARE
     v_keys       {key_type}[];
     v_mine       bigint[];
     v_rest       bigint[];
-    rowmill_keys {key_type}[];{parent_variables(target)}
+    rowmill_keys {key_type}[];{parent_variables(target)}{_stop_variables(target)}
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     SELECT array_agg(q.id), array_agg(q.row_key::{key_type}) INTO v_ids, v_keys
@@ -57,16 +60,16 @@ BEGIN
     SELECT coalesce(array_agg(m.id), '{{}}'), coalesce(array_agg(m.row_key::{key_type}), '{{}}')
       INTO v_mine, rowmill_keys FROM (
         SELECT q.id, q.row_key FROM rowmill.queue q
-         WHERE q.id = ANY (v_ids) AND q.token = p_token FOR NO KEY UPDATE SKIP LOCKED) m;
+         WHERE q.id = ANY (v_ids) AND q.token = p_token FOR NO KEY UPDATE SKIP LOCKED) m;{_stop(target)}
 
     UPDATE {table} t SET {", ".join(_started(target))}
      WHERE t.{key} = ANY (rowmill_keys);{_whose(target)}{embed(target, "start")}{embed(target, "follow")}
 
-    IF cardinality(v_mine) < cardinality(p_ids) THEN
+    IF cardinality({taken}) < cardinality(p_ids) THEN
         -- Whoever changed a row without committing may hold its queue row too. Such a claim is left as
         -- it is, for the worker's pulse to hand back: waiting here would hold up the whole batch.
         v_ids := ARRAY(SELECT q.id FROM rowmill.queue q
-                        WHERE q.id = ANY (p_ids) AND q.token = p_token AND q.id <> ALL (v_mine));
+                        WHERE q.id = ANY (p_ids) AND q.token = p_token AND q.id <> ALL ({taken}));
         v_rest := ARRAY(SELECT q.id FROM rowmill.queue q
                          WHERE q.id = ANY (v_ids) AND q.token = p_token FOR UPDATE SKIP LOCKED);
         RETURN QUERY
@@ -113,6 +116,82 @@ def _whose(target: Target) -> str:
 {rule}
         ) w ON w.key = m.key
      WHERE q.id = ANY (v_mine) AND q.id = m.id AND q.tenant IS DISTINCT FROM w.tenant;"""
+
+
+def stops_function(target: Target) -> list[str]:
+    """rowmill.stops_<source>(): which of a worker's running jobs are to end now, and why."""
+    rule = query(target, "stop")
+    if rule is None:
+        return []
+    key_type = target.key_type
+    return [
+        f"""CREATE OR REPLACE FUNCTION rowmill.stops_{target.source.name}(p_entries jsonb)
+RETURNS TABLE (queue_id bigint, message text)
+LANGUAGE plpgsql {HEADER} {LOCK_TIMEOUT} AS $rowmill$
+#variable_conflict use_column
+DECLARE
+    rowmill_keys {key_type}[] := ARRAY(
+        SELECT (e ->> 'key')::{key_type} FROM jsonb_array_elements(p_entries) e);
+BEGIN
+    RETURN QUERY
+        SELECT e.queue_id, coalesce(s.message::text, {_REASON})
+          FROM (
+{rule}
+        ) s
+          JOIN jsonb_to_recordset(p_entries) AS e (queue_id bigint, key text) ON e.key::{key_type} = s.key
+         WHERE s.verdict = 'cancel';
+END $rowmill$"""
+    ]
+
+
+_REASON = "'the platform''s rules stopped it'"
+
+
+def _stop_variables(target: Target) -> str:
+    if target.rule("stop") is None:
+        return ""
+    return f"""
+    v_stopped    bigint[];
+    v_stop_keys  {target.key_type}[];
+    v_verdicts   text[];
+    v_messages   text[];"""
+
+
+def _stop(target: Target) -> str:
+    """Not started at all, so that nothing of it is paid. What is paid for already isn't refused."""
+    rule = query(target, "stop")
+    if rule is None:
+        return ""
+    name, key = target.source.name, ident(target.source.key)
+    kind, kind_joins = value_of(target.source.kind, "t", "kind")
+    tries, most = tries_of(target)
+    return f"""
+    SELECT coalesce(array_agg(m.id), '{{}}'), array_agg(s.key), array_agg(s.verdict), array_agg(s.message)
+      INTO v_stopped, v_stop_keys, v_verdicts, v_messages
+      FROM (SELECT DISTINCT ON (a.key) a.key, a.verdict::text AS verdict,
+                   coalesce(a.message::text, {_REASON}) AS message
+              FROM (
+{rule}
+            ) a ORDER BY a.key, a.verdict) s
+      JOIN unnest(v_mine, rowmill_keys) AS m (id, key) ON m.key = s.key
+     WHERE s.verdict IS DISTINCT FROM 'refuse' OR NOT EXISTS (
+           SELECT FROM rowmill.queue q
+             JOIN rowmill.submissions u ON u.source = {literal(name)} AND u.row_key = q.row_key AND u.run = q.run
+            WHERE q.id = m.id AND u.state IN ('intent', 'accepted', 'unknown', 'finished'));
+    IF cardinality(v_stopped) > 0 THEN
+        IF EXISTS (SELECT FROM unnest(v_verdicts) v WHERE (v IN ('refuse', 'cancel')) IS NOT TRUE) THEN
+            RAISE EXCEPTION '{name}.stop.sql answered % for %: wanted are refuse and cancel',
+                coalesce(v_verdicts[1], 'NULL'), v_stop_keys[1];
+        END IF;
+        SELECT coalesce(array_agg(m.id), '{{}}'), coalesce(array_agg(m.key), '{{}}') INTO v_mine, rowmill_keys
+          FROM unnest(v_mine, rowmill_keys) AS m (id, key) WHERE m.id <> ALL (v_stopped);
+        RETURN QUERY
+            SELECT m.id, m.verdict, coalesce({kind}, 'unknown')::text, ({tries})::integer, ({most})::integer,
+                   jsonb_build_object('message', m.message)
+              FROM unnest(v_stopped, v_stop_keys, v_verdicts, v_messages) AS m (id, key, verdict, message)
+              JOIN {target.table} t ON t.{key} = m.key AND t.{key} = ANY (v_stop_keys)
+              {" ".join(kind_joins)};
+    END IF;"""
 
 
 def _started(target: Target) -> list[str]:

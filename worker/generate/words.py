@@ -12,6 +12,7 @@ FUNCTIONS = (
     "remove",
     "empty",
     "start",
+    "stops",
     "settle",
     "progress",
     "sweep",
@@ -40,6 +41,9 @@ qualify every name, and setting one took half of a claim's time.
 
 LOCK_TIMEOUT = "SET lock_timeout = '250ms'"
 """Shorter than deadlock_timeout, so that a producer is never the victim of waiting for us."""
+
+CANCELLED = "cancelled"
+"""The kind in rowmill.failures of a job that was cancelled in a table without a word for that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from worker.generate import (
-    Column,
     Target,
     attach_sql,
     audit_function,
@@ -19,27 +18,14 @@ from worker.generate import (
     functions_sql,
     give_back_sql,
 )
-from worker.maps import PROGRESS_FIELDS, MapError, Platform, Source, parse_path
-from worker.store import limits, refreshing, retention
+from worker.maps import MapError, Platform, Source
+from worker.store import limits
+from worker.store.checking import live_columns, problems
 from worker.store.errors import translated
 from worker.store.migrations import LOCK
 from worker.store.pool import connect
 
-_COLUMNS = """
-SELECT a.attname AS name, format_type(a.atttypid, NULL) AS type, a.atttypmod AS modifier,
-       a.attnotnull AS required
-  FROM pg_attribute a
- WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
-"""
-
-_UNIQUE = """
-SELECT EXISTS (
-    SELECT FROM pg_index i
-     WHERE i.indrelid = to_regclass($1) AND i.indisunique AND i.indpred IS NULL
-       -- A partitioned table can't have a unique index without its partition key.
-       AND (i.indnkeyatts = 1 OR (SELECT relkind = 'p' FROM pg_class WHERE oid = i.indrelid))
-       AND (SELECT attnum FROM pg_attribute WHERE attrelid = i.indrelid AND attname = $2) = i.indkey[0])
-"""
+WARNING = "warning: "
 
 
 async def attach(
@@ -49,7 +35,10 @@ async def attach(
     dry_run: bool = False,
     report: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
-    """Attach every table of the platform; returns the SQL that was (or would be) run."""
+    """Attach every table of the platform; returns the SQL that was (or would be) run.
+
+    What is only to be known about is reported in lines that begin with `warning: `.
+    """
     with translated():
         connection = await connect(dsn)
         try:
@@ -80,14 +69,14 @@ async def _attach(connection: Any, platform: Platform, report: Callable[[str], N
     await connection.execute("SET LOCAL search_path = pg_catalog; SET LOCAL lock_timeout = '10s'")
     if not await connection.fetchval("SELECT to_regclass('rowmill.queue') IS NOT NULL"):
         raise MapError("this database has no rowmill schema yet: run `rowmill migrate` first")
-    await _check_schema(connection, platform)
+    found = await problems(connection, platform)
+    refusals = [problem.message for problem in found if problem.severity == "refuse"]
+    if refusals:
+        raise MapError("\n".join(refusals))
+    for problem in found:
+        report(f"{WARNING}{problem.message}")
     await _detach_dropped(connection, platform)
-    targets = [
-        await _target(connection, platform, number, source)
-        for number, source in enumerate(platform.map.sources)
-    ]
-    await limits.check(connection, platform)
-    await _check_chores(connection, platform, report)
+    targets = [await _target(connection, platform, source) for source in platform.map.sources]
     printed = []
     for target in targets:
         report(f"attaching {target.source.table}")
@@ -97,27 +86,6 @@ async def _attach(connection: Any, platform: Platform, report: Callable[[str], N
     printed.append(audit_function(platform))
     await connection.execute(printed[-1])
     return printed
-
-
-async def _check_schema(connection: Any, platform: Platform) -> None:
-    if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", platform.schema):
-        there = await connection.fetchval(
-            "SELECT string_agg(nspname, ', ' ORDER BY nspname) FROM pg_namespace"
-            " WHERE nspname !~ '^pg_' AND nspname NOT IN ('rowmill', 'information_schema')"
-        )
-        raise MapError(f"there is no schema {platform.schema!r} in this database (it has {there})")
-
-
-async def _check_chores(connection: Any, platform: Platform, report: Callable[[str], None]) -> None:
-    found = [
-        *await refreshing.problems(connection, platform),
-        *await retention.problems(connection, platform),
-    ]
-    refused = [message for severity, message in found if severity == "refuse"]
-    if refused:
-        raise MapError("\n".join(refused))
-    for _, message in found:
-        report(f"warning: {message}")
 
 
 async def _detach_dropped(connection: Any, platform: Platform) -> None:
@@ -141,52 +109,17 @@ async def _backfill(connection: Any, source: str) -> int:
             return total
 
 
-async def _target(connection: Any, platform: Platform, number: int, source: Source) -> Target:
-    where = f"{platform.origin}: sources[{number}] ({source.name})"
-    columns = await _live_columns(connection, source.table)
-    if not columns:
-        raise MapError(f"{where}.table: there is no table {source.table} in this database")
-    await _check(connection, where, source, columns)
+async def _target(connection: Any, platform: Platform, source: Source) -> Target:
     if platform.rule(source.name, "reserve") is None:
         await _give_back(connection, source.name)
-    source_id = await _source_row(connection, platform, source, where)
+    source_id = await _source_row(connection, platform, source)
+    columns = await live_columns(connection, source.table)
     return Target(
         platform, source, source_id, columns, await _partitioned(connection, source.table)
     )
 
 
-async def _source_row(connection: Any, platform: Platform, source: Source, where: str) -> int:
-    elsewhere = await connection.fetchval(
-        "SELECT relation FROM rowmill.sources WHERE name = $1 AND platform = $2"
-        " AND relation <> $3 AND to_regclass(relation) IS NOT NULL",
-        source.name,
-        platform.map.platform,
-        source.table,
-    )
-    if elsewhere is not None:
-        schema = elsewhere.split(".")[0]
-        raise MapError(
-            f"{where}.table: source {source.name} is attached to {elsewhere}, and can't be attached "
-            f"to {source.table} beside it; `rowmill attach {platform.map.platform} --schema {schema}`"
-            f" brings that one up to date, `rowmill detach {platform.map.platform}` makes it free"
-        )
-    other = await connection.fetchval(
-        "SELECT platform FROM rowmill.sources WHERE name = $1 AND platform <> $2",
-        source.name,
-        platform.map.platform,
-    )
-    if other is not None:
-        raise MapError(
-            f"{where}.name: platform {other} already has a source of this name; "
-            "give this one another"
-        )
-    twice = await connection.fetchval(
-        "SELECT name FROM rowmill.sources WHERE relation = $1 AND name <> $2",
-        source.table,
-        source.name,
-    )
-    if twice is not None:
-        raise MapError(f"{where}.table: {source.table} is already attached, as source {twice}")
+async def _source_row(connection: Any, platform: Platform, source: Source) -> int:
     return int(
         await connection.fetchval(
             "INSERT INTO rowmill.sources (name, platform, relation, definition, unserved, reserves) "
@@ -229,85 +162,13 @@ async def _partitioned(connection: Any, table: str) -> bool:
     )
 
 
-async def _live_columns(connection: Any, table: str) -> dict[str, Column]:
-    return {row["name"]: _column(row) for row in await connection.fetch(_COLUMNS, table)}
-
-
-def _column(row: Any) -> Column:
-    kind, modifier = row["type"], row["modifier"]
-    length = modifier - 4 if kind == "character varying" and modifier > 0 else None
-    scale = ((modifier - 4) & 0x7FF) if kind == "numeric" and modifier > 0 else None
-    return Column(kind, length, scale)
-
-
-async def _check(connection: Any, where: str, source: Source, columns: dict[str, Column]) -> None:
-    for key, column in _named_columns(source):
-        if column not in columns:
-            raise MapError(
-                f"{where}.{key}: table {source.table} has no column {column!r} "
-                f"(it has {', '.join(sorted(columns))})"
-            )
-    if not await connection.fetchval(_UNIQUE, source.table, source.key):
-        raise MapError(
-            f"{where}.key: {source.table}.{source.key} has no unique index, so it can't name a job"
-        )
-    for column, field in source.set.progress.items():
-        if field not in PROGRESS_FIELDS:
-            raise MapError(
-                f"{where}.set.progress.{column}: {field!r} is not known while a job runs; "
-                f"use one of {', '.join(sorted(PROGRESS_FIELDS))}"
-            )
-    await _check_tables(connection, where, source)
-
-
-def _named_columns(source: Source) -> list[tuple[str, str]]:
-    named: list[tuple[str, str | None]] = [
-        ("key", source.key),
-        ("status.column", source.status.column),
-        ("schedule", source.schedule),
-        ("kind.column", source.kind.column),
-        ("lane.column", source.lane.column),
-        ("tenant.column", source.tenant.column if source.tenant else None),
-    ]
-    if source.tries:
-        named += [("tries.column", source.tries.column), ("tries.max", source.tries.max)]
-    if source.priority:
-        named.append(("priority.column", source.priority.column))
-    for key, path in _paths(source):
-        named.append((key, parse_path(path)[0]))
-    named += [(f"locks[{n}].column", lock.column) for n, lock in enumerate(source.locks)]
-    for group in type(source.set).model_fields:
-        named += [(f"set.{group}", column) for column in getattr(source.set, group)]
-    return [(key, column) for key, column in named if column is not None]
-
-
-def _paths(source: Source) -> list[tuple[str, str]]:
-    paths = [("lane.path", source.lane.path), ("kind.path", source.kind.path)]
-    paths.append(("tenant.path", source.tenant.path if source.tenant else None))
-    paths.append(("priority.path", source.priority.path if source.priority else None))
-    return [(key, path) for key, path in paths if path is not None]
-
-
-async def _check_tables(connection: Any, where: str, source: Source) -> None:
-    wanted = [(f"locks[{n}]", lock.table, lock.key) for n, lock in enumerate(source.locks)]
-    for key, path in _paths(source):
-        for hop in parse_path(path)[1]:
-            wanted += [(key, hop.table, hop.key), (key, hop.table, hop.column)]
-    for key, table, column in wanted:
-        live = await _live_columns(connection, table)
-        if not live:
-            raise MapError(f"{where}.{key}: there is no table {table} in this database")
-        if column not in live:
-            raise MapError(f"{where}.{key}: table {table} has no column {column!r}")
-
-
 async def regenerate(
     connection: Any, source_id: int, name: str, definition: dict[str, Any]
 ) -> None:
     """Make a source's functions again, after an upgrade; its triggers stay as they are."""
     platform = Platform.from_definition(definition)
     source = next(s for s in platform.map.sources if s.name == name)
-    columns = await _live_columns(connection, source.table)
+    columns = await live_columns(connection, source.table)
     if not columns:
         return  # the table is gone; doctor and status report it
     target = Target(

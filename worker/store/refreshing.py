@@ -14,6 +14,7 @@ from worker.generate.words import name
 from worker.maps import Platform, Refresh
 from worker.store.errors import translated
 from worker.store.pool import connect
+from worker.store.problem import Problem
 from worker.store.store import Store
 
 _MOMENT = "2s"
@@ -52,20 +53,20 @@ async def refresh(store: Store, view: Refresh) -> None:
             await connection.close()
 
 
-async def problems(connection: Any, platform: Platform) -> list[tuple[str, str]]:
-    """What keeps this database's views from being refreshed: (refuse | warn, why)."""
-    found = []
+async def problems(connection: Any, platform: Platform) -> list[Problem]:
+    """What keeps this database's views from being refreshed."""
+    found: list[Problem] = []
     for number, refresh in enumerate(platform.map.refreshes):
         where = f"{platform.origin}: refreshes[{number}].view: {refresh.view}"
         live = await connection.fetchrow(_VIEW, name(refresh.view))
         if live is None:
-            found.append(("refuse", f"{where} does not exist in this database"))
+            found.append(Problem("refuse", f"{where} does not exist in this database"))
         elif not live["materialized"]:
-            found.append(("refuse", f"{where} is no materialized view"))
+            found.append(Problem("refuse", f"{where} is no materialized view"))
         elif not live["has_unique_index"]:
             why = (
                 f"{where} has no unique index over plain columns, so its readers wait while it is "
                 f"refreshed; that is given up after {_MOMENT}: create such an index"
             )
-            found.append(("warn", why))
+            found.append(Problem("warn", why))
     return found

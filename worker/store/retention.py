@@ -10,6 +10,7 @@ from worker.generate.words import Target, ident, literal, name, status_of, words
 from worker.maps import Platform, Retention, Source
 from worker.store.errors import LockTimeout, Refused, translated
 from worker.store.pool import connect
+from worker.store.problem import Problem
 from worker.store.store import Store
 
 BATCH = 1_000
@@ -231,28 +232,31 @@ def _over(platform: Platform, source: Source) -> str:
 # --------------------------------------------------------------------------- checked by attach
 
 
-async def problems(connection: Any, platform: Platform) -> list[tuple[str, str]]:
-    """What this database's tables have against the map's retention: (refuse | warn, why)."""
-    found: list[tuple[str, str]] = []
+async def problems(connection: Any, platform: Platform) -> list[Problem]:
+    """What this database's tables have against the map's retention."""
+    found: list[Problem] = []
     tables = {source.name: source.table for source in platform.map.sources}
     for number, entry in enumerate(platform.map.retention):
         table = entry.table or tables[entry.source or ""]
         where = f"{platform.origin}: retention[{number}] ({table})"
         if not await connection.fetchval("SELECT to_regclass($1) IS NOT NULL", name(table)):
-            found.append(("refuse", f"{where}: there is no such table in this database"))
+            found.append(Problem("refuse", f"{where}: there is no such table in this database"))
             continue
         for column in entry.columns:
             live = await connection.fetchrow(_COLUMN, name(table), column)
             if live is None:
-                found.append(("refuse", f"{where}: it has no column {column!r}"))
+                found.append(Problem("refuse", f"{where}: it has no column {column!r}"))
             elif live["type"] not in _TIMES:
                 found.append(
-                    ("refuse", f"{where}: {column} is {live['type']}, and must be a time or a date")
+                    Problem(
+                        "refuse",
+                        f"{where}: {column} is {live['type']}, and must be a time or a date",
+                    )
                 )
         for row in await connection.fetch(_CASCADING, name(table), list(tables.values())):
             why = (
                 f"{where}: removing its rows would remove jobs of {row['relation']}, too "
                 f"(ON DELETE CASCADE of {row['constraint']})"
             )
-            found.append(("refuse", why))
+            found.append(Problem("refuse", why))
     return found

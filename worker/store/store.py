@@ -53,7 +53,7 @@ class Claimed:
 @dataclass(frozen=True, slots=True)
 class Started:
     queue_id: int
-    verdict: str  # run | busy | gone
+    verdict: str  # run | busy | gone; refuse | cancel by the stop rule, the message in `input`
     kind: str
     tries: int
     max_retries: int
@@ -252,6 +252,13 @@ class Store:
             f"SELECT rowmill.progress_{source}($1)",
             to_json(list(entries)),
         )
+
+    async def stops(self, source: str, entries: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+        """Queue ids of running jobs that the platform's stop rule cancels, and why."""
+        rows = await self.fetch(
+            f"SELECT queue_id, message FROM rowmill.stops_{source}($1)", to_json(list(entries))
+        )
+        return {r["queue_id"]: r["message"] for r in rows}
 
     async def sweep(self, source: str, limit: int = 5000) -> int:
         return int(await self.value(f"SELECT rowmill.sweep_{source}($1)", limit))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from worker.generate.words import name
+from worker.generate.words import CANCELLED, name
 from worker.maps import Partitions, Platform, Source
 from worker.store import turns
 from worker.store.attaching import unserved
@@ -35,6 +35,11 @@ SELECT u.id, u.state, u.provider, u.account, u.model, u.estimate_cents, u.cost_c
                     WHERE s.name = u.source AND q.row_key = u.row_key AND q.run = u.run)
    AND u.accepted_at < clock_timestamp() - make_interval(secs => $1)
  ORDER BY random() LIMIT $4
+"""
+
+_LAST_END = """
+SELECT f.kind = $3 FROM rowmill.failures f
+ WHERE f.source = $1 AND f.row_key = $2 AND f.final ORDER BY f.id DESC LIMIT 1
 """
 
 
@@ -137,6 +142,18 @@ async def row_status(store: Store, source: Source, key: str) -> str | None:
         key,
     )
     return status
+
+
+async def unwanted(store: Store, source: Source, key: str) -> bool:
+    """Whether the row is deleted or cancelled.
+
+    In a table without a word for that, a cancelled one is called failed like the others: then the
+    record of failures says what its last end was.
+    """
+    status = await row_status(store, source, key)
+    if source.status.cancelled is not None or status != source.status.failed:
+        return status is None or status == source.status.cancelled
+    return bool(await store.value(_LAST_END, source.name, key, CANCELLED))
 
 
 async def missing_triggers(store: Store) -> list[str]:
