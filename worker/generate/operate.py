@@ -78,7 +78,13 @@ def _sweep(target: Target) -> str:
     person, and only where the caller asks for them.
     """
     source = target.source
-    values, joins = queue_row(target, "n", run_of(target, "n"))
+    values, joins = queue_row(target, "n", run_of(target, "n"), "(SELECT b.bonus FROM bonus b)")
+    bonus = (
+        f""", bonus AS MATERIALIZED (
+        SELECT rowmill.bonus_{source.name}(ARRAY(SELECT n.{ident(source.key)} FROM missing n)) AS bonus)"""
+        if target.rule("rank")
+        else ""
+    )
     ready = words(source.status.ready)
     status = status_of(target, "n")
     running = words([source.status.running])
@@ -94,7 +100,7 @@ BEGIN
          WHERE ({status} IN {ready} OR (p_running AND {status} IN {running}))
            AND NOT EXISTS (SELECT FROM rowmill.queue q
                             WHERE q.source = {target.id} AND q.row_key = n.{ident(source.key)}::text)
-         LIMIT p_limit)
+         LIMIT p_limit){bonus}
     INSERT INTO rowmill.queue ({QUEUE_COLUMNS}, note)
     SELECT v.source, v.row_key, v.lane, v.rank, v.ready_at,
            CASE WHEN v.running THEN 'held' ELSE v.state END, v.run, v.tenant,

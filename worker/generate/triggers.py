@@ -10,6 +10,7 @@ partition, also to those made later.
 from __future__ import annotations
 
 from worker.generate.allowances import rename_allowances
+from worker.generate.rules import query
 from worker.generate.words import (
     QUEUE_COLUMNS,
     Target,
@@ -41,7 +42,49 @@ EVENTS = ("enqueue", "change", "remove", "empty")
 
 
 def trigger_functions(target: Target) -> list[str]:
-    return [_enqueue(target), _change(target), _remove(target), _empty(target)]
+    return [
+        *_bonus(target),
+        _enqueue(target),
+        _change(target),
+        _remove(target),
+        _empty(target),
+    ]
+
+
+def _bonus(target: Target) -> list[str]:
+    """What the platform's rank rule adds, by key; what goes wrong in it costs nothing but that.
+
+    One object, since a join here would compare every new row with every bonus.
+    """
+    rule = query(target, "rank")
+    if rule is None:
+        return []
+    return [
+        f"""CREATE OR REPLACE FUNCTION rowmill.bonus_{target.source.name}(rowmill_keys {target.key_type}[])
+RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+    SET enable_seqscan = off SET enable_mergejoin = off SET enable_hashjoin = on SET jit = off AS $rowmill$
+BEGIN
+    IF cardinality(rowmill_keys) = 0 THEN
+        RETURN NULL;
+    END IF;
+    RETURN (SELECT jsonb_object_agg(a.key::text, least(20, greatest(-20, a.bonus)))
+              FROM (
+{rule}
+            ) a WHERE a.key IS NOT NULL AND a.bonus <> 0);
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END $rowmill$"""
+    ]
+
+
+def _bonus_variable(target: Target) -> str:
+    return "\n    v_bonus  jsonb;" if target.rule("rank") else ""
+
+
+def _bonus_of(target: Target, keys: str) -> str:
+    if target.rule("rank") is None:
+        return ""
+    return f"    v_bonus := rowmill.bonus_{target.source.name}({keys});\n"
 
 
 def _function(target: Target, event: str, declare: str, body: str) -> str:
@@ -54,16 +97,19 @@ def _function(target: Target, event: str, declare: str, body: str) -> str:
 def _enqueue(target: Target) -> str:
     rows = "(SELECT NEW.*)" if target.partitioned else "new_rows"
     values, joins = queue_row(target, "n", run_of(target, "n"))
+    ready = f"{status_of(target, 'n')} IN {words(target.source.status.ready)}"
+    new = f"ARRAY(SELECT n.{ident(target.source.key)} FROM {rows} n WHERE {ready})"
     return _function(
         target,
         "enqueue",
-        "    v_now  timestamptz := clock_timestamp();\n    v_lane text;",
-        f"""    FOR v_lane IN
+        "    v_now    timestamptz := clock_timestamp();\n    v_lane   text;"
+        + _bonus_variable(target),
+        f"""{_bonus_of(target, new)}    FOR v_lane IN
         WITH queued AS (
             INSERT INTO rowmill.queue ({QUEUE_COLUMNS})
             SELECT {values}
               FROM {rows} n {" ".join(joins)}
-             WHERE {status_of(target, "n")} IN {words(target.source.status.ready)}
+             WHERE {ready}
             ON CONFLICT (source, row_key) DO NOTHING
             RETURNING lane, state)
         SELECT DISTINCT q.lane FROM queued q WHERE q.state = 'ready' LIMIT 8
@@ -97,7 +143,8 @@ def _change(target: Target) -> str:
     v_tenant text;
     v_ready  timestamptz;
     v_state  rowmill.queue_state;
-    v_claim  record;""",
+    v_claim  record;"""
+        + _bonus_variable(target),
         f"""    v_status := {status_of(target, "NEW")};
     v_before := {status_of(target, "OLD")};
     IF NEW.{key} IS DISTINCT FROM OLD.{key} THEN
@@ -121,7 +168,7 @@ def _change(target: Target) -> str:
         RETURNING q.id, q.worker INTO v_claim;{_TELL}
         RETURN NULL;
     END IF;
-    SELECT {lane}, ({rank})::smallint, {tenant}, {ready_at(target, "n")}
+{_bonus_of(target, f"ARRAY[NEW.{key}]")}    SELECT {lane}, ({rank})::smallint, {tenant}, {ready_at(target, "n")}
       INTO v_lane, v_rank, v_tenant, v_ready
       FROM (SELECT NEW.*) n {joins};
     v_state := CASE WHEN v_ready > v_now THEN 'scheduled' ELSE 'ready' END;

@@ -9,6 +9,7 @@ from worker.maps import Platform, Source, Value, parse_path
 FUNCTIONS = (
     "enqueue",
     "change",
+    "bonus",
     "remove",
     "empty",
     "start",
@@ -159,8 +160,17 @@ def mirrors_kind(source: Source) -> bool:
     )
 
 
-def rank_of(target: Target, row: str) -> tuple[str, list[str]]:
-    """One scale 1-20 over all tables; clamped before any arithmetic, so that nothing overflows."""
+def rank_of(target: Target, row: str, bonus: str = "v_bonus") -> tuple[str, list[str]]:
+    """One scale 1-20 over all tables, with the rank rule's bonus where the platform has one."""
+    at, joins = _base_rank(target, row)
+    if target.rule("rank") is None:
+        return at, joins
+    mine = f"coalesce(({bonus} ->> {row}.{ident(target.source.key)}::text)::integer, 0)"
+    return f"least(20, greatest(1, ({at}) + {mine}))", joins
+
+
+def _base_rank(target: Target, row: str) -> tuple[str, list[str]]:
+    """Clamped before any arithmetic, so that nothing overflows."""
     priority = target.source.priority
     if priority is None:
         return "10", []
@@ -189,10 +199,10 @@ def ready_at(target: Target, row: str) -> str:
     return f"CASE WHEN {given} IS NULL THEN v_now ELSE {at} END"
 
 
-def queue_row(target: Target, row: str, run: str) -> tuple[str, list[str]]:
+def queue_row(target: Target, row: str, run: str, bonus: str = "v_bonus") -> tuple[str, list[str]]:
     """The values of a new queue row, in the order of QUEUE_COLUMNS, and the joins they need."""
     lane, lane_joins = lane_of(target, row)
-    rank, rank_joins = rank_of(target, row)
+    rank, rank_joins = rank_of(target, row, bonus)
     tenant, tenant_joins = (
         value_of(target.source.tenant, row, "tenant") if target.source.tenant else ("NULL", [])
     )

@@ -1,0 +1,126 @@
+"""The rank rule: a bonus by the platform's own data, that never costs a producer its INSERT."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.database.platform_samples import NewDatabase
+from tests.database.studio import built, written
+from tests.database.support import Connect, OpenStore, Producer, add, queued
+from worker.store.attaching import attach
+
+RANK = """
+SELECT s.id AS key, studio.bonus AS bonus
+FROM public.shoots AS s
+JOIN public.studios AS studio ON studio.id = s.studio_id
+WHERE s.id = ANY (rowmill_keys);
+"""
+PARTITIONED = """
+ALTER TABLE public.shoots RENAME TO old_shoots;
+CREATE TABLE public.shoots (LIKE public.old_shoots INCLUDING DEFAULTS, PRIMARY KEY (id, what))
+    PARTITION BY LIST (what);
+CREATE TABLE public.shoots_all PARTITION OF public.shoots DEFAULT;
+"""
+
+
+async def ranks(connection: Any, *keys: str) -> list[int]:
+    rows = await queued(connection, *keys)
+    return [rows[key]["rank"] for key in keys]
+
+
+@pytest.mark.parametrize("partitioned", [False, True])
+async def test_each_row_has_its_own(
+    partitioned: bool,
+    new_database: NewDatabase,
+    connect: Connect,
+    producer: Producer,
+    tmp_path: Path,
+) -> None:
+    """Added to the map's priority, between 1 and 20; by a producer without a right on rowmill."""
+    platform = written(tmp_path, shoots__rank=RANK)
+    dsn = await built(await new_database(), platform)
+    superuser = await connect(dsn)
+    if partitioned:
+        await superuser.execute(PARTITIONED)
+        await attach(dsn, platform)
+    connection = await connect(dsn, producer)
+    keys = [
+        (await add(connection, "public.studios", bonus=n))[0] for n in (0, 4, -4, 10**9, -(10**9))
+    ]
+    jobs = [(await add(connection, "public.shoots", studio_id=k, urgency=1))[0] for k in keys]
+    (nowhere,) = await add(connection, "public.shoots")
+    assert await ranks(superuser, *jobs, nowhere) == [11, 15, 7, 20, 1, 10]
+
+
+async def test_a_change_and_the_sweep(
+    new_database: NewDatabase, connect: Connect, open_store: OpenStore, tmp_path: Path
+) -> None:
+    dsn = await built(await new_database(), written(tmp_path, shoots__rank=RANK))
+    connection, store = await connect(dsn), await open_store(dsn)
+    (place,) = await add(connection, "public.studios", bonus=3)
+    (key,) = await add(connection, "public.shoots", studio_id=place)
+    await connection.execute("UPDATE public.studios SET bonus = 5")
+    assert await ranks(connection, key) == [13]  # as it was queued
+    await connection.execute("UPDATE public.shoots SET urgency = 2")
+    assert await ranks(connection, key) == [17]
+    await connection.execute("DELETE FROM rowmill.queue")
+    assert await store.sweep("shoots") == 1
+    assert await ranks(connection, key) == [17]
+    await connection.execute("UPDATE public.shoots SET state = 'done'")
+    await connection.execute("UPDATE public.studios SET bonus = -1")
+    await connection.execute("UPDATE public.shoots SET state = 'new'")
+    assert await ranks(connection, key) == [11]
+
+
+@pytest.mark.parametrize(
+    "breaks",
+    [
+        "DROP TABLE public.studios CASCADE",
+        "ALTER TABLE public.studios ALTER bonus TYPE text USING 'much'",
+        "ALTER TABLE public.studios RENAME COLUMN bonus TO extra",
+    ],
+)
+async def test_a_rule_that_fails_costs_only_the_bonus(
+    breaks: str, new_database: NewDatabase, connect: Connect, open_store: OpenStore, tmp_path: Path
+) -> None:
+    dsn = await built(await new_database(), written(tmp_path, shoots__rank=RANK))
+    connection, store = await connect(dsn), await open_store(dsn)
+    (place,) = await add(connection, "public.studios", bonus=3)
+    (first,) = await add(connection, "public.shoots", studio_id=place)
+    await connection.execute(breaks)
+    (key,) = await add(connection, "public.shoots", studio_id=place)
+    assert await ranks(connection, key) == [10]
+    await connection.execute("UPDATE public.shoots SET urgency = 2")
+    assert await ranks(connection, first, key) == [12, 12]
+    await connection.execute("DELETE FROM rowmill.queue")
+    assert await store.sweep("shoots") == 2
+    assert await ranks(connection, first, key) == [12, 12]
+
+
+async def test_twenty_thousand_at_once(
+    new_database: NewDatabase, connect: Connect, tmp_path: Path
+) -> None:
+    """A rule with an index behind it doesn't make a bulk INSERT another one: nothing is squared."""
+    plain = written(tmp_path)
+    dsn = await built(await new_database(), plain)
+    connection = await connect(dsn)
+    (place,) = await add(connection, "public.studios", bonus=3)
+    await insert(connection, place)
+    without = min([await insert(connection, place) for _ in range(2)])
+    await attach(dsn, written(tmp_path, shoots__rank=RANK))
+    with_rule = min([await insert(connection, place) for _ in range(2)])
+    assert with_rule < 4 * without + 0.5
+    assert await connection.fetchval("SELECT count(*) FROM rowmill.queue WHERE rank = 13") == 20000
+
+
+async def insert(connection: Any, place: str) -> float:
+    await connection.execute("TRUNCATE public.shoots")
+    began = time.monotonic()
+    await connection.execute(
+        "INSERT INTO public.shoots (studio_id) SELECT $1 FROM generate_series(1, 20000)", place
+    )
+    return time.monotonic() - began

@@ -1,0 +1,206 @@
+"""A job that is stopped while other things end it: one settlement or none, whatever comes first."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from jobs.contract import Failure, FailureKind, Job, Outcome, Succeeded
+from jobs.network import HostPolicy
+from jobs.providers.errors import ProviderError
+from jobs.providers.journal import Journal, Submission
+from jobs.registry import Registry, kind
+from tests.database.journaling import intend
+from tests.database.platform_samples import NewDatabase
+from tests.database.studio import built, written
+from tests.database.support import Connect, Hand, OpenStore, Work, add
+from worker.executor import Executor, Running, Services
+from worker.ledger import ClaimJournal, Lease, Ledger
+from worker.transitions import Settlement
+
+KIND = "background:make_video"
+Handle = Callable[[], Awaitable[Outcome]]
+
+
+class Provider:
+    """Its tasks take as long to be given up as the test says."""
+
+    def __init__(self) -> None:
+        self.told = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.given_up: list[int] = []
+
+    async def abandon(self, _journal: Journal, submission: Submission) -> bool:
+        self.told.set()
+        await self.go_on.wait()
+        self.given_up.append(submission.id)
+        return True
+
+
+class Bench:
+    """A real executor with one started job of the studio."""
+
+    def __init__(self, hand: Hand, work: Work) -> None:
+        self.hand, self.work = hand, work
+        self.put: list[Settlement] = []
+        self.dropped: list[Running] = []
+        self.provider = Provider()
+        self.began = asyncio.Event()
+        ledger = Ledger(hand.store, Lease(30))
+        self.journal = ClaimJournal(
+            ledger, queue_id=work.queue_id, token=work.token, worker=hand.id
+        )
+        attempt = work.as_try()
+        job = Job(
+            source=attempt.source,
+            key=attempt.key,
+            kind=attempt.kind,
+            lane=attempt.lane,
+            run=attempt.run,
+            tries=attempt.tries,
+            max_retries=attempt.max_retries,
+            tenant=None,
+            input={},
+        )
+        self.running = Running(attempt, job, self.journal, time.monotonic(), 0)
+
+    async def run(self, handle: Handle, *, meanwhile: Callable[[Running], None]) -> None:
+        """Say it while the handler runs, and wait for the job's end."""
+        registry = Registry()
+
+        async def handler(_job: Job, _context: Any) -> Outcome:
+            self.began.set()
+            return await handle()
+
+        kind(KIND, registry=registry)(handler)
+        self.executor = self._executor(registry)
+        self.executor.launch(self.running)
+        await self.began.wait()
+        meanwhile(self.running)
+        assert self.running.task is not None
+        await self.running.task
+
+    def _executor(self, registry: Registry) -> Executor:
+        services = Services(
+            cast("Any", self.provider), httpx.AsyncClient(), HostPolicy(""), cast("Any", None)
+        )
+        return Executor(
+            registry, services, max_yields=5, put=self.put.append, dropped=self.dropped.append
+        )
+
+    @property
+    def verbs(self) -> list[str]:
+        return [settlement.verb for settlement in self.put]
+
+
+@pytest.fixture
+async def bench(
+    new_database: NewDatabase, connect: Connect, open_store: OpenStore, tmp_path: Path
+) -> Bench:
+    dsn = await built(await new_database(), written(tmp_path))
+    await add(await connect(dsn), "public.shoots")
+    hand = await Hand.hire(await open_store(dsn))
+    (work,) = await hand.take(1)
+    return Bench(hand, work)
+
+
+async def for_ever() -> Outcome:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def done_all_the_same() -> Outcome:
+    try:
+        return await for_ever()
+    except asyncio.CancelledError:
+        return Succeeded(text="it was there already")
+
+
+async def broken_by_it() -> Outcome:
+    try:
+        return await for_ever()
+    except asyncio.CancelledError:
+        raise ProviderError(Failure(FailureKind.INVALID, "hung up")) from None
+
+
+def says(*words: dict[str, Any]) -> Callable[[Running], None]:
+    def say(running: Running) -> None:
+        for word in words:
+            running.stop(**word)
+
+    return say
+
+
+STOP, LOST, DRAIN = {"why": "closed"}, {"lost": True}, {"draining": True}
+
+
+@pytest.mark.parametrize(
+    ("handle", "words", "verbs"),
+    [
+        (for_ever, (STOP,), ["cancel"]),
+        (for_ever, (STOP, STOP), ["cancel"]),
+        (for_ever, (STOP, DRAIN), ["cancel"]),
+        (for_ever, (DRAIN, STOP), ["cancel"]),
+        (for_ever, (DRAIN,), ["release"]),
+        (for_ever, (STOP, LOST), []),
+        (for_ever, (LOST, STOP), []),
+        (for_ever, (LOST, STOP, DRAIN), []),
+        (done_all_the_same, (STOP,), ["succeed"]),
+        (broken_by_it, (STOP,), ["fail"]),
+    ],
+)
+async def test_whatever_comes_first(
+    handle: Handle, words: tuple[dict[str, Any], ...], verbs: list[str], bench: Bench
+) -> None:
+    await bench.run(handle, meanwhile=says(*words))
+    assert bench.verbs == verbs
+    assert len(bench.dropped) == (not verbs)  # its slot is freed by the one or by the other
+    if verbs == ["cancel"]:
+        assert bench.put[0].error == "closed"
+
+
+async def test_a_stop_that_comes_too_late(bench: Bench) -> None:
+    async def at_once() -> Outcome:
+        return Succeeded(text="done")
+
+    def nothing(_: Running) -> None: ...
+
+    await bench.run(at_once, meanwhile=nothing)
+    bench.running.stop(why="closed")
+    await asyncio.sleep(0)
+    assert bench.verbs == ["succeed"]
+    assert await bench.hand.write(bench.put) == {bench.work.key: "settled"}
+
+
+async def test_what_is_given_up_is_given_up_to_the_end(bench: Bench) -> None:
+    """The next pulse finds the claim gone: that must not keep the provider's task alive."""
+    await intend(bench.journal)
+    await bench.run(for_ever, meanwhile=says(STOP))
+    assert await bench.hand.write(bench.put) == {bench.work.key: "settled"}
+    bench.executor.leave(bench.running)
+    await bench.provider.told.wait()
+    bench.running.stop(lost=True)
+    bench.running.stop(draining=True)
+    assert bench.dropped == []
+    bench.provider.go_on.set()
+    assert bench.running.task is not None
+    await bench.running.task
+    assert len(bench.provider.given_up) == 1
+    assert bench.dropped == [bench.running]
+
+
+async def test_of_a_job_that_others_have_now_nothing_is_given_up(bench: Bench) -> None:
+    """The cancel came too late for its claim: the task is the next worker's to follow."""
+    await intend(bench.journal)
+    await bench.run(for_ever, meanwhile=says(STOP))
+    bench.executor.leave(bench.running)  # the settlement was lost; its queue row is there
+    assert bench.running.task is not None
+    await bench.running.task
+    assert bench.provider.given_up == []
+    assert bench.dropped == [bench.running]
