@@ -12,6 +12,9 @@ from tests.database.journaling import intend, journal_of, ledger_rows
 from tests.database.platform_samples import subscribe, user
 from tests.database.support import Connect, Hand, OpenStore, add_texts, add_videos, set_status
 
+NO_SETTING = "DELETE FROM system_settings WHERE key = 'free_plan_limits'"
+"""So that the plan's own row has its limit."""
+
 
 async def test_what_is_being_made_counts_before_it_is_made(
     photomemory: str, connect: Connect, open_store: OpenStore
@@ -38,6 +41,7 @@ async def test_many_workers_at_once_never_pass_the_limit(
     connection = await connect(photomemory)
     stores = [await open_store(photomemory) for _ in range(4)]
     await connection.execute("UPDATE subscription_plans SET max_videos_per_month = 7")
+    await connection.execute(NO_SETTING)
     hand = await Hand.hire(stores[0])
     for owner in (1, 2, 3):
         await add_videos(connection, 20, of=owner)
@@ -54,6 +58,7 @@ async def test_the_plan_is_the_active_subscriptions_and_else_the_free_one(
 ) -> None:
     connection, store = await connect(photomemory), await open_store(photomemory)
     plan = "UPDATE subscription_plans SET max_videos_per_month = $2 WHERE id = $1"
+    await connection.execute(NO_SETTING)
     await connection.execute(plan, "free", 1)
     await connection.execute(plan, "pro", 2)
     later, ago = datetime(2099, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)

@@ -67,8 +67,7 @@ async def test_only_jobs_that_are_over_go(
                fingerprint, state, estimate_cents, worker)
         SELECT 'errands', key, 'errand', 1, 'go', 'replicate', 'a', 'm', 'f',
                state::rowmill.submission_state, 1, 1
-           FROM (VALUES ('8', 'unknown'), ('9', 'accepted'), ('10', 'finished'))
-                AS given (key, state)
+          FROM (VALUES ('8', 'unknown'), ('9', 'accepted'), ('10', 'finished')) AS g (key, state)
         """
     )
     # Finished in its table by someone who was not heard of: the queue still has it.

@@ -49,8 +49,7 @@ WITH RECURSIVE along AS (
      WHERE c.contype = 'f' AND c.confdeltype = 'c'
 )
 SELECT min(a.conname::text) AS constraint, s.relation FROM along a
-  JOIN (SELECT relation FROM rowmill.sources UNION SELECT unnest($2::text[])) s
-    ON to_regclass(s.relation) = a.conrelid
+  JOIN unnest($2::text[]) AS s (relation) ON to_regclass(s.relation) = a.conrelid
  GROUP BY s.relation ORDER BY s.relation
 """
 
@@ -236,6 +235,7 @@ async def problems(connection: Any, platform: Platform) -> list[Problem]:
     """What this database's tables have against the map's retention."""
     found: list[Problem] = []
     tables = {source.name: source.table for source in platform.map.sources}
+    jobs = sorted({*tables.values(), *await _attached(connection)})
     for number, entry in enumerate(platform.map.retention):
         table = entry.table or tables[entry.source or ""]
         where = f"{platform.origin}: retention[{number}] ({table})"
@@ -253,10 +253,17 @@ async def problems(connection: Any, platform: Platform) -> list[Problem]:
                         f"{where}: {column} is {live['type']}, and must be a time or a date",
                     )
                 )
-        for row in await connection.fetch(_CASCADING, name(table), list(tables.values())):
+        for row in await connection.fetch(_CASCADING, name(table), jobs):
             why = (
                 f"{where}: removing its rows would remove jobs of {row['relation']}, too "
                 f"(ON DELETE CASCADE of {row['constraint']})"
             )
             found.append(Problem("refuse", why))
     return found
+
+
+async def _attached(connection: Any) -> list[str]:
+    """Everyone's job tables; a map may be checked before there is a rowmill schema."""
+    if not await connection.fetchval("SELECT to_regclass('rowmill.sources') IS NOT NULL"):
+        return []
+    return [row[0] for row in await connection.fetch("SELECT relation FROM rowmill.sources")]

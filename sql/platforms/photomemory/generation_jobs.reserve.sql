@@ -1,7 +1,7 @@
 -- A video needs room in its customer's plan (max_videos_per_month): what was made this month, which
 -- is what usage_records say, and what is being made. Thumbnails, previews and audio need none.
--- As in check_user_limit: without an active subscription it is the free plan; -1 and NULL are
--- unlimited; months are UTC's.
+-- As in check_user_limit: without an active subscription it is the free plan, whose number the
+-- setting free_plan_limits has, if it has one; -1 and NULL are unlimited; months are UTC's.
 WITH asked AS MATERIALIZED (
   SELECT
     intent.row_id,
@@ -35,13 +35,21 @@ WITH asked AS MATERIALIZED (
     SELECT
       someone.user_id,
       coalesce(plan.name, 'without a plan') AS plan,
-      CASE WHEN plan.id IS NULL THEN 0 ELSE coalesce(plan.max_videos_per_month, -1) END AS most
+      coalesce(
+        CASE WHEN coalesce(subscription.plan_id, 'free') = 'free' THEN setting.videos END,
+        CASE WHEN plan.id IS NULL THEN 0 ELSE coalesce(plan.max_videos_per_month, -1) END
+      ) AS most
     FROM (SELECT DISTINCT asked.user_id FROM asked WHERE asked.videos > 0) AS someone
     LEFT JOIN public.user_subscriptions AS subscription
       ON subscription.user_id = someone.user_id
       AND subscription.status = 'active'
       AND subscription.current_period_end > now()
     LEFT JOIN public.subscription_plans AS plan ON plan.id = coalesce(subscription.plan_id, 'free')
+    LEFT JOIN (
+      SELECT (value ->> 'videos_per_month')::numeric AS videos
+      FROM public.system_settings
+      WHERE key = 'free_plan_limits' AND jsonb_typeof(value -> 'videos_per_month') = 'number'
+    ) AS setting ON true
   ) AS limited
 )
 SELECT
@@ -54,7 +62,7 @@ SELECT
   END AS verdict,
   format(
     'the plan''s limit is reached: %s, %s videos a month; %s made, %s being made',
-    customer.plan, customer.most, trim_scale(customer.made), trim_scale(asked.reserved)
+    customer.plan, trim_scale(customer.most), trim_scale(customer.made), trim_scale(asked.reserved)
   ) AS message,
   asked.videos AS amount,
   NULL::jsonb AS taken

@@ -15,14 +15,16 @@
 INSERT INTO auth.users (id, email)
 SELECT ('a0000000-0000-4000-8000-0000000000' || lpad(n::text, 2, '0'))::uuid,
        'user' || lpad(n::text, 2, '0') || '@example.com'
-FROM generate_series(1, 10) AS n;
+FROM generate_series(1, 10) AS n
+ON CONFLICT (id) DO NOTHING;
 
 INSERT INTO public.users
   (id, email, display_name, language, onboarding_completed, last_activity_at, created_at)
 SELECT id, email, 'Sample user ' || substring(email from '[0-9]+'),
        (ARRAY['en', 'ko', 'ja', 'es', 'de'])[1 + row_number() OVER (ORDER BY id) % 5],
        true, '2026-10-01 08:00+00', '2026-01-15 08:00+00'
-FROM auth.users;
+FROM auth.users
+WHERE id::text LIKE 'a0000000-0000-4000-8000-0000000000__';
 
 INSERT INTO public.user_subscriptions
   (id, user_id, plan_id, current_period_start, current_period_end,

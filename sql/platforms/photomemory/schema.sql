@@ -33,6 +33,8 @@
 --     every INSERT into media_files and video_projects. It picks the limit by type, takes the free
 --     plan where there is no active subscription (or it ran out), and takes -1 and NULL as
 --     unlimited.
+--     The free plan's limits are those of the setting free_plan_limits, where it has numbers: the
+--     design has both, and a setting that changes nothing would mislead.
 -- 11. check_user_limit's amount is numeric, and storage is compared in whole bytes. The cast of
 --     gigabytes to INTEGER counted every file below half a gigabyte as nothing, and one of
 --     600 MB as a whole gigabyte.
@@ -507,13 +509,21 @@ BEGIN
   END IF;
 
   SELECT
-    CASE p_limit_type
-      WHEN 'projects' THEN plan.max_projects
-      WHEN 'videos_per_month' THEN plan.max_videos_per_month
-      WHEN 'storage_gb' THEN plan.max_storage_gb
-    END
+    coalesce(
+      setting.most,
+      CASE p_limit_type
+        WHEN 'projects' THEN plan.max_projects
+        WHEN 'videos_per_month' THEN plan.max_videos_per_month
+        WHEN 'storage_gb' THEN plan.max_storage_gb
+      END
+    )
   INTO user_limit
   FROM public.subscription_plans plan
+  LEFT JOIN (
+    SELECT (value ->> p_limit_type)::numeric AS most
+    FROM public.system_settings
+    WHERE key = 'free_plan_limits' AND jsonb_typeof(value -> p_limit_type) = 'number'
+  ) setting ON plan.id = 'free'
   WHERE plan.id = coalesce(
     (SELECT f.plan_id FROM public.get_user_subscription_features(p_user_id) f WHERE f.is_active),
     'free'
@@ -738,7 +748,8 @@ DECLARE
 BEGIN
   FOR secured IN
     SELECT oid FROM pg_class
-    WHERE relnamespace = 'public'::regnamespace AND relrowsecurity AND NOT relispartition
+    WHERE relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'public.users'::regclass)
+      AND relrowsecurity AND NOT relispartition
   LOOP
     EXECUTE format(
       'CREATE POLICY "Service role full access" ON %s
