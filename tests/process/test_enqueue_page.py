@@ -247,8 +247,8 @@ async def test_sqlalchemy(db: Any, app: str, fleet: Fleet, tmp_path: Path) -> No
 @asynccontextmanager
 async def redis_url(kind: str) -> AsyncIterator[str]:
     if kind == "real":
-        async with real_redis() as server:
-            yield server.url
+        async with real_redis() as real:
+            yield real.url
         return
     server = TcpFakeServer(("127.0.0.1", 0), server_type="redis")
     thread = Thread(target=server.serve_forever, daemon=True)

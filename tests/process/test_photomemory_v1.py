@@ -45,7 +45,7 @@ async def db(dsn: str) -> AsyncIterator[Any]:
 
 async def hire(fleet: Fleet, name: str, slots: int) -> Any:
     runway = {"BASE_URL": f"{fleet.sandbox.url}/runway/v1", "API_KEY": "t", "POLL_SECONDS": 0.2}
-    settings = {f"PROVIDERS__RUNWAY__{key}": value for key, value in runway.items()}
+    settings: dict[str, Any] = {f"PROVIDERS__RUNWAY__{key}": value for key, value in runway.items()}
     return await fleet.hire(name, slots=slots, **settings)
 
 
