@@ -15,7 +15,7 @@ from tests.database.support import add_v1_videos
 
 PLATFORM = "photomemory_v1"
 MADE = datetime(2026, 6, 1, tzinfo=UTC)
-DONE = {
+DONE: dict[str, Any] = {
     "status": "completed",
     "file_url": "https://files.example.com/a.mp4",
     "completed_at": MADE,

@@ -34,11 +34,15 @@ async def stored(connection: Any, number: int = 1) -> int:
 
 
 async def add_items(connection: Any, *sizes: int, of: int = 1) -> list[str]:
-    about = {"user_id": v1_user(of), "file_url": "u", "original_filename": "a.mp4"}
-    kind = {"file_type": "video", "mime_type": "video/mp4"}
+    about: dict[str, Any] = {
+        "user_id": v1_user(of),
+        "file_url": "u",
+        "original_filename": "a.mp4",
+        "file_type": "video",
+        "mime_type": "video/mp4",
+    }
     return [
-        (await add(connection, "media_items", file_size_bytes=size, **about, **kind))[0]
-        for size in sizes
+        (await add(connection, "media_items", file_size_bytes=size, **about))[0] for size in sizes
     ]
 
 
@@ -54,7 +58,11 @@ async def test_the_samples_photos_count_for_their_owner(clone_database: CloneDat
 async def test_photos_come_and_go(clone_database: CloneDatabase) -> None:
     async with sample_of(PLATFORM, clone_database) as connection:
         before = await stored(connection)
-        photo = {"project_id": v1_project(1), "file_url": "u", "mime_type": "image/png"}
+        photo: dict[str, Any] = {
+            "project_id": v1_project(1),
+            "file_url": "u",
+            "mime_type": "image/png",
+        }
         (key,) = await add(connection, "photos", file_size_bytes=700, **photo)
         assert await stored(connection) == before + 700
         await connection.execute("DELETE FROM photos WHERE id = $1", key)
@@ -109,7 +117,11 @@ async def test_updated_at_is_kept_on_every_table_that_has_it(
 
 async def test_the_dashboard_counts_each_thing_once(clone_database: CloneDatabase) -> None:
     async with sample_of(PLATFORM, clone_database) as connection:
-        done = {"status": "completed", "file_url": "u", "completed_at": datetime.now(UTC)}
+        done: dict[str, Any] = {
+            "status": "completed",
+            "file_url": "u",
+            "completed_at": datetime.now(UTC),
+        }
         await add_v1_videos(connection, 3, of=1, **done)
         await add_v1_videos(connection, of=1)
         await connection.execute(

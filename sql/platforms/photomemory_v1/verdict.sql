@@ -9,7 +9,7 @@ SELECT
   video.status = 'completed' AS metered,
   coalesce(used.videos, 0) AS usage,
   CASE video.status WHEN 'completed' THEN video.file_url END AS url,
-  (project.status::text = video.status::text OR video.status IN ('queued', 'cancelled')
+  coalesce((project.status::text = video.status::text OR video.status IN ('queued', 'cancelled')
    OR row_number() OVER (PARTITION BY video.project_id
                          ORDER BY video.created_at DESC, video.id DESC) > 1)
   AND owner.total_storage_bytes = coalesce(photos.bytes, 0) + coalesce(library.bytes, 0)
@@ -22,7 +22,7 @@ SELECT
       AND video.estimated_completion_at IS NULL AND media.files = 1
     WHEN 'failed' THEN video.error_message <> '' AND media.files IS NULL AND used.videos IS NULL
     ELSE media.files IS NULL AND used.videos IS NULL
-  END AS consistent
+  END, false) AS consistent
 FROM public.generated_videos AS video
 JOIN public.video_projects AS project ON project.id = video.project_id
 JOIN public.users AS owner ON owner.id = project.user_id
