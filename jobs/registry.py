@@ -20,7 +20,15 @@ from jobs.contract import Context, Job, Outcome
 
 Handler = Callable[[Job, Context], Awaitable[Outcome]]
 
-BUILT_IN = ("jobs.media", "jobs.text", "jobs.embed", "jobs.statistics", "jobs.webhook")
+BUILT_IN = (
+    "jobs.media",
+    "jobs.text",
+    "jobs.embed",
+    "jobs.statistics",
+    "jobs.webhook",
+    "jobs.scrape",
+    "jobs.notify",
+)
 
 
 @dataclass(frozen=True, slots=True)

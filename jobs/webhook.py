@@ -11,7 +11,6 @@ import binascii
 import hashlib
 import hmac
 import json
-import re
 import time
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -20,22 +19,12 @@ import httpx
 from pydantic import AfterValidator, Field
 
 from jobs.contract import Context, Failed, Failure, FailureKind, Job, Outcome, RetryLater, Succeeded
+from jobs.headers import allowed
 from jobs.network import HostRefused
 from jobs.payload import Payload, invalid, takes
 from jobs.registry import RetryPolicy, kind
 
 RETRY_STATUS = (408, 429)
-OURS = re.compile(
-    r"webhook-.*|host|content-length|content-type|transfer-encoding|connection", re.IGNORECASE
-)
-HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-
-def _check_headers(headers: dict[str, str]) -> dict[str, str]:
-    for name, value in headers.items():
-        if not HEADER_NAME.fullmatch(name) or not (value.isprintable() and value.isascii()):
-            raise ValueError(f"{name!r} cannot be sent as a header")
-    return {name: value for name, value in headers.items() if not OURS.fullmatch(name)}
 
 
 def _key(secret: str) -> bytes:
@@ -48,7 +37,7 @@ def _key(secret: str) -> bytes:
         raise ValueError("behind whsec_ it must be base64") from None
 
 
-def _check_secret(secret: str) -> str:
+def check_secret(secret: str) -> str:
     _key(secret)
     return secret
 
@@ -57,8 +46,8 @@ class WebhookPayload(Payload):
     url: str = Field(min_length=1)
     body: Any = None
     event: Any = None
-    secret: Annotated[str, Field(min_length=1), AfterValidator(_check_secret)] | None = None
-    headers: Annotated[dict[str, str], AfterValidator(_check_headers)] | None = None
+    secret: Annotated[str, Field(min_length=1), AfterValidator(check_secret)] | None = None
+    headers: Annotated[dict[str, str], AfterValidator(allowed)] | None = None
 
 
 class WebhookInput(Payload):
@@ -73,13 +62,25 @@ async def deliver_webhook(job: Job, ctx: Context, given: WebhookInput) -> Outcom
     content = _content(wanted)
     if content is None:
         return invalid("payload.body: there is neither a body nor an event to deliver")
+    return await deliver(
+        job, ctx, wanted.url, content, secret=wanted.secret, headers=wanted.headers or {}
+    )
+
+
+async def deliver(
+    job: Job,
+    ctx: Context,
+    url: str,
+    content: Any,
+    *,
+    secret: str | None,
+    headers: Mapping[str, str],
+) -> Outcome:
+    """Signed, under the id of this job's run."""
     body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-    headers = {
-        **(wanted.headers or {}),
-        **sign(_message_id(job), int(time.time()), body, wanted.secret),
-    }
+    signature = sign(_message_id(job), int(time.time()), body, secret)
     try:
-        status = await ctx.post(wanted.url, body, headers)
+        status = await ctx.post(url, body, {**headers, **signature})
     except HostRefused as error:
         return invalid(f"payload.url: {error}", "host_refused")
     except (httpx.HTTPError, OSError) as error:

@@ -1,4 +1,4 @@
-"""The HTTP server: the vendors' routes, the bill and the controls."""
+"""The HTTP server: the vendors' routes, a shop to scrape, the bill and the controls."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from jobs.sandbox.bill import Bill, plain
 from jobs.sandbox.faults import Faults, UnknownFaultError
 from jobs.sandbox.gate import Gate, RefusalError, Vendor
 from jobs.sandbox.predictions import Pace
+from jobs.sandbox.shop import Shop
 from jobs.sandbox.vendors.anthropic import Anthropic
 from jobs.sandbox.vendors.elevenlabs import ElevenLabs
 from jobs.sandbox.vendors.freepik import Freepik
@@ -101,6 +102,7 @@ class Sandbox:
         )
         for vendor in self._vendors.values():
             app.add_routes(vendor.routes())
+        app.add_routes(Shop().routes())
         app.add_routes(
             [
                 web.get("/bill", self._show_bill),
