@@ -17,7 +17,14 @@ from jobs.contract import Context, Job, Outcome
 
 Handler = Callable[[Job, Context], Awaitable[Outcome]]
 
-BUILT_IN = ("jobs.media", "jobs.text", "jobs.embed", "jobs.statistics", "jobs.webhook")
+BUILT_IN = (
+    "jobs.media",
+    "jobs.text",
+    "jobs.embed",
+    "jobs.statistics",
+    "jobs.webhook",
+    "jobs.product_video",
+)
 
 
 @dataclass(frozen=True, slots=True)

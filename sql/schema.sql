@@ -848,6 +848,31 @@ CREATE FUNCTION rowmill.run_of(p_source text, p_key text, p_again boolean) RETUR
 $$;
 
 --
+-- Name: said(jsonb, text); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.said(p_payload jsonb, p_name text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    SELECT e.value
+      FROM jsonb_each_text(CASE jsonb_typeof(p_payload) WHEN 'object' THEN p_payload ELSE '{}' END) e
+     WHERE lower(replace(e.key, '_', '')) = lower(replace(p_name, '_', ''))
+     ORDER BY e.key = p_name DESC, e.key
+     LIMIT 1
+$$;
+
+--
+-- Name: said_id(jsonb, text); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.said_id(p_payload jsonb, p_name text) RETURNS uuid
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $_$
+    SELECT substring(rowmill.said(p_payload, p_name)
+                     from '^[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$')::uuid
+$_$;
+
+--
 -- Name: scan(text[]); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 
