@@ -297,7 +297,7 @@ TEMPLATE = {"name": "Turntable", "prompt_template": "{text_prompt}", "is_active"
     [
         ("A turn around {product_name} by {brand}. {text_prompt}",
          "A turn around Reading Lamp by Nordlys. A lamp at dusk"),
-        ("{{ProductName}} at {product.price}. {textPrompt}", "Reading Lamp at 49.9. A lamp at dusk"),
+        ("{{ProductName}} at {product.price}. {textPrompt}", "Reading Lamp at 49.9. A lamp at dusk"),  # noqa: E501
         ("{title}, {duration} s", "Lamp, 5 s\n\nA lamp at dusk"),
         ("{sku}{description}{prompt}", "A lamp at dusk"),
         ('Return {"json": 1}. {prompt}', 'Return {"json": 1}. A lamp at dusk'),
