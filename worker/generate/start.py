@@ -98,6 +98,23 @@ BEGIN
 END $rowmill$"""
 
 
+def _whose(target: Target) -> str:
+    """Whose jobs these are, where no column says it: known from here on, so before any payment.
+
+    A trigger couldn't look it up: it copies typed columns, and never parses what a producer wrote.
+    """
+    rule = query(target, "tenant")
+    if rule is None:
+        return ""
+    return f"""
+    UPDATE rowmill.queue q SET tenant = w.tenant
+      FROM unnest(v_mine, rowmill_keys) AS m (id, key)
+      LEFT JOIN (
+{rule}
+        ) w ON w.key = m.key
+     WHERE q.id = ANY (v_mine) AND q.id = m.id AND q.tenant IS DISTINCT FROM w.tenant;"""
+
+
 def _started(target: Target) -> list[str]:
     source = target.source
     running = f"{ident(source.status.column)} = {status_value(target, source.status.running)}"
@@ -114,20 +131,3 @@ def _attempt(target: Target) -> list[str]:
         f"{ident(tries.column)} = least(coalesce({column}, 0) + 1, "
         f"greatest(coalesce({most}, {tries.default_max + 1}), coalesce({column}, 0)))"
     ]
-
-
-def _whose(target: Target) -> str:
-    """Whose jobs these are, where no column says it: known from here on, so before any payment.
-
-    A trigger couldn't look it up: it copies typed columns, and never parses what a producer wrote.
-    """
-    rule = query(target, "tenant")
-    if rule is None:
-        return ""
-    return f"""
-    UPDATE rowmill.queue q SET tenant = w.tenant
-      FROM unnest(v_mine, rowmill_keys) AS m (id, key)
-      LEFT JOIN (
-{rule}
-        ) w ON w.key = m.key
-     WHERE q.id = ANY (v_mine) AND q.id = m.id AND q.tenant IS DISTINCT FROM w.tenant;"""
