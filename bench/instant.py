@@ -65,6 +65,9 @@ class InstantRunner:
             await journal.finished(submission.id, result={"url": outputs[0].url}, cost_cents=COST)
         return CallResult(provider, "instant", external_id, COST, outputs=outputs)
 
+    def check(self, provider: str, task: Task) -> None:
+        """It can make anything."""
+
     async def abandon(self, journal: Journal, submission: Submission) -> bool:
         await journal.cancelled(submission.id, cost_cents=Decimal(0))
         return True

@@ -89,6 +89,11 @@ class Output:
     width: int | None = None
     height: int | None = None
     duration_seconds: float | None = None
+    codec: str | None = None
+    """Of the pictures of a video, or of sound: `h264`, `aac`."""
+    frame_rate: float | None = None
+    bit_rate: int | None = None
+    """Bits a second, of the whole file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +274,13 @@ class Context(Protocol):
         `step` names the call within the job; a step that finished once is never paid for again.
         Raises `ProviderError` (see `jobs.providers.errors`); let it pass, the worker knows what
         each kind means for the job.
+        """
+        ...
+
+    def check(self, provider: str, task: Task) -> None:
+        """Raise what `call` would for a task that this provider can't make; nothing is sent.
+
+        For a job of several calls: what the last would refuse is known before the first is paid.
         """
         ...
 

@@ -163,6 +163,9 @@ class OutputStore:
             width=media.width,
             height=media.height,
             duration_seconds=media.duration_seconds,
+            codec=media.codec,
+            frame_rate=media.frame_rate,
+            bit_rate=media.bit_rate,
         )
 
     async def _thumbnail(self, file: Path, key: str, stem: str, size: tuple[int, int]) -> Output:

@@ -34,6 +34,7 @@ MAX_PIXELS = 100_000_000
 MAX_IMAGE_BYTES = 512 * 1024**2
 """Some of Pillow's formats read the whole file into memory."""
 MAX_SECONDS = 24 * 3600.0
+MAX_FRAME_RATE = 1000
 THUMBNAIL_SIDE = 640
 THUMBNAIL_FRAMES = 120
 """How far into a video to look for a frame that shows something."""
@@ -54,6 +55,9 @@ class Media:
     width: int | None = None
     height: int | None = None
     duration_seconds: float | None = None
+    codec: str | None = None
+    frame_rate: float | None = None
+    bit_rate: int | None = None
     thumbnail: tuple[int, int] | None = None
     """The size of the thumbnail that was written, if one was."""
 
@@ -206,6 +210,9 @@ def _video(container: InputContainer, stream: VideoStream, thumbnail: Path) -> M
         width=width,
         height=height,
         duration_seconds=_duration(container),
+        codec=stream.codec.canonical_name,
+        frame_rate=_frame_rate(stream),
+        bit_rate=container.bit_rate or None,
         thumbnail=_save_thumbnail(best, thumbnail),
     )
 
@@ -217,7 +224,20 @@ def _audio(container: InputContainer) -> Media:
     mime_type, extension = _container_type(container, pictures=False)
     if next(container.decode(stream), None) is None:
         raise Unreadable("it has no sound that can be decoded")
-    return Media("audio", mime_type, extension, duration_seconds=_duration(container))
+    return Media(
+        "audio",
+        mime_type,
+        extension,
+        duration_seconds=_duration(container),
+        codec=stream.codec.canonical_name,
+        bit_rate=container.bit_rate or None,
+    )
+
+
+def _frame_rate(stream: VideoStream) -> float | None:
+    """Pictures a second; some files claim thousands where they mean that they don't know."""
+    rate = stream.average_rate
+    return round(float(rate), 3) if rate and 0 < rate <= MAX_FRAME_RATE else None
 
 
 def _container_type(container: InputContainer, *, pictures: bool) -> tuple[str, str]:

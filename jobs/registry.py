@@ -28,6 +28,7 @@ BUILT_IN = (
     "jobs.webhook",
     "jobs.scrape",
     "jobs.notify",
+    "jobs.product_video",
 )
 
 

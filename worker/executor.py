@@ -117,6 +117,9 @@ class JobContext:
         health.succeeded(provider)
         return result
 
+    def check(self, provider: str, task: Task) -> None:
+        self._services.runner.check(provider, task)
+
     def progress(self, percent: float) -> None:
         self._running.percent = max(self._running.percent, min(100.0, percent))
 
@@ -168,6 +171,8 @@ class PaidCalls(Protocol):
         *,
         progress: Callable[[float], None],
     ) -> CallResult: ...
+
+    def check(self, provider: str, task: Task) -> None: ...
 
     async def abandon(self, journal: Journal, submission: Submission) -> bool: ...
 

@@ -277,6 +277,9 @@ def _output(output: Output) -> dict[str, Any]:
         "width": output.width,
         "height": output.height,
         "duration_seconds": output.duration_seconds,
+        "codec": output.codec,
+        "frame_rate": output.frame_rate,
+        "bit_rate": output.bit_rate,
     }
 
 

@@ -101,6 +101,10 @@ class Runner:
                 return result
         raise unsettled(holder, "sent twice without a clear answer", None)
 
+    def check(self, provider: str, task: Task) -> None:
+        """Raises `ProviderError` where `call` would, before anything is sent."""
+        self._checked(provider, task)
+
     async def abandon(self, journal: Journal, submission: Submission) -> bool:
         """The job was cancelled: end its task at the provider, and record what that bills."""
         return await self._orphans.abandon(journal, submission)

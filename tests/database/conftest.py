@@ -45,6 +45,11 @@ async def ebook(clone_database: CloneDatabase) -> str:
 
 
 @pytest.fixture
+async def ecomvideo(clone_database: CloneDatabase) -> str:
+    return await clone_database("ecomvideo-attached", attached("ecomvideo"))
+
+
+@pytest.fixture
 async def both(clone_database: CloneDatabase) -> str:
     """Both platforms in one database: three job tables that share one queue."""
     return await clone_database("both-attached", attached("photomemory", "ebook"))

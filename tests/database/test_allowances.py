@@ -503,3 +503,8 @@ def test_a_reserve_rule_needs_to_know_whose_jobs_they_are(tmp_path: Path) -> Non
     (tmp_path / "renders.reserve.sql").write_text("SELECT 1;")
     with pytest.raises(maps.MapError, match="doesn't say whose jobs these are"):
         maps.load(str(tmp_path / "map.toml"))
+    (tmp_path / "renders.tenant.sql").write_text("SELECT 1;")
+    assert maps.load(str(tmp_path / "map.toml")).rule("renders", "tenant")
+    (tmp_path / "map.toml").write_text((CREDITS / "map.toml").read_text())
+    with pytest.raises(maps.MapError, match=r"renders\.tenant\.sql: the map says already"):
+        maps.load(str(tmp_path / "map.toml"))

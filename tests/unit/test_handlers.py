@@ -70,6 +70,9 @@ class Recorder:
             self.steps[step] = self.answer(step, task)
         return self.steps[step]
 
+    def check(self, provider: str, task: Task) -> None:
+        """Everything can be made here."""
+
     def progress(self, percent: float) -> None:
         self.percents.append(percent)
 

@@ -33,8 +33,15 @@ WITH job AS MATERIALIZED (
       WHEN call.image_begun THEN 'GeneratingImage'
       ELSE 'Processing'
     END AS status,
-    call.image_task,
-    call.video_task
+    -- Each is some other video's already, or nobody's: an index says so.
+    CASE WHEN (
+      SELECT other.id FROM public.videos AS other
+      WHERE other.freepik_image_task_id = call.image_task AND other.id <> job.video_id LIMIT 1
+    ) IS NULL THEN call.image_task END AS image_task,
+    CASE WHEN (
+      SELECT other.id FROM public.videos AS other
+      WHERE other.freepik_task_id = call.video_task AND other.id <> job.video_id LIMIT 1
+    ) IS NULL THEN call.video_task END AS video_task
   FROM job
   JOIN held ON held.id = job.video_id
   LEFT JOIN LATERAL (

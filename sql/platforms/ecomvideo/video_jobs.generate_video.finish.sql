@@ -85,7 +85,10 @@ WITH made AS MATERIALIZED (
       ai_provider = coalesce(stored.ai_provider, left(last.data ->> 'ai_provider', 50)),
       generation_cost_credits = coalesce(held.credits, greatest(stored.generation_cost_credits, 1)),
       freepik_task_id = CASE
-        WHEN last.provider = 'freepik' AND length(last.external_id) <= 100 THEN last.external_id
+        WHEN last.provider = 'freepik' AND length(last.external_id) <= 100 AND (
+          SELECT other.id FROM public.videos AS other
+          WHERE other.freepik_task_id = last.external_id AND other.id <> last.video_id LIMIT 1
+        ) IS NULL THEN last.external_id
       END,
       freepik_image_task_id = image.task,
       error_message = NULL,
@@ -110,6 +113,10 @@ WITH made AS MATERIALIZED (
     FROM rowmill.submissions AS one
     WHERE one.source = 'video_jobs' AND one.row_key = last.id::text AND one.run = last.run
       AND one.step = 'image' AND one.provider = 'freepik' AND length(one.external_id) <= 100
+      AND (
+        SELECT other.id FROM public.videos AS other
+        WHERE other.freepik_image_task_id = one.external_id AND other.id <> last.video_id LIMIT 1
+      ) IS NULL
     ORDER BY one.id DESC
     LIMIT 1
   ) AS image ON true

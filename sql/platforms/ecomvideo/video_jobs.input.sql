@@ -13,7 +13,18 @@ SELECT
     'video_url', coalesce(rowmill.said(job.job_data, 'video_url'), video.is ->> 'video_url'),
     'template', template.is,
     'product', product.is,
-    'rule', rule.is
+    'rule', rule.is,
+    -- What was begun goes on, whatever the plan says by now.
+    'begun', (
+      SELECT made.id
+      FROM rowmill.queue AS claim
+      JOIN rowmill.submissions AS made
+        ON made.source = 'video_jobs' AND made.row_key = claim.row_key AND made.run = claim.run
+      WHERE claim.source = (SELECT one.id FROM rowmill.sources AS one WHERE one.name = 'video_jobs')
+        AND claim.row_key = job.id::text
+        AND made.state NOT IN ('failed', 'cancelled', 'written_off')
+      LIMIT 1
+    ) IS NOT NULL
   ) AS input
 FROM (
   SELECT
