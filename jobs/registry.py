@@ -17,7 +17,15 @@ from jobs.contract import Context, Job, Outcome
 
 Handler = Callable[[Job, Context], Awaitable[Outcome]]
 
-BUILT_IN = ("jobs.media", "jobs.text", "jobs.embed", "jobs.statistics", "jobs.webhook")
+BUILT_IN = (
+    "jobs.media",
+    "jobs.text",
+    "jobs.embed",
+    "jobs.statistics",
+    "jobs.webhook",
+    "jobs.process_media",
+    "jobs.thumbnail",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from jobs.probe import Media, Unreadable, inspect, on_paper, open_image
+from jobs.probe import Media, Unreadable, grab, inspect, on_paper, open_image
 
 WIDTHS = (320, 640, 1280, 1920)
 MAX_HEIGHT = 16_383
@@ -62,6 +62,17 @@ def pictures(path: Path, folder: Path, widths: Sequence[int] = WIDTHS) -> list[M
             return list(_pictures(_normal(image), folder, widths))
     except UnidentifiedImageError as error:
         raise Unreadable("not a readable picture") from error
+
+
+def still(path: Path, target: Path, side: int) -> None:
+    """A JPEG that stands for a video, or for a picture. Raises `Unreadable`."""
+    try:
+        with open_image(path) as image:
+            small = _normal(image)
+            small.thumbnail((side, side))
+            on_paper(small).save(target, "JPEG", **FORMATS["jpg"])
+    except UnidentifiedImageError:
+        grab(path, target, side)
 
 
 def _pictures(image: Image.Image, folder: Path, widths: Sequence[int]) -> Iterator[Made]:
