@@ -204,12 +204,25 @@ class Partitions(Strict):
     ahead: int = Field(default=2, ge=1, le=24)
 
 
+Every = Annotated[
+    str, StringConstraints(pattern=r"^[1-9][0-9]{0,3} (minute|hour|day|week|month)s?$")
+]
+
+
+class Refresh(Strict):
+    """A materialized view that is made anew once per period, by one worker of the fleet."""
+
+    view: Table
+    every: Every
+
+
 class PlatformMap(Strict):
     platform: SourceName
     title: str = ""
     timezone: str = "UTC"
     sources: list[Source] = Field(min_length=1)
     partitions: list[Partitions] = []
+    refreshes: list[Refresh] = []
 
     @model_validator(mode="after")
     def _unique(self) -> PlatformMap:
@@ -301,7 +314,7 @@ def _rules(path: Path, model: PlatformMap) -> dict[str, str]:
             and file.stem.endswith(KIND_RULES)
         ):
             found[file.stem] = file.read_text(encoding="utf-8")
-        elif file.stem not in {"schema", "sample"}:
+        elif file.stem not in {"schema", "sample", "demo", "verdict", "attach"}:
             raise MapError(
                 f"{file.name}: not a rule of this map; rules are <source>.<rule>.sql with rule one "
                 f"of {', '.join(RULES)}, and limits.sql"
