@@ -342,6 +342,10 @@ class Context(Protocol):
         """
         ...
 
+    def link(self, reference: str) -> str | None:
+        """The URL readers get for a key of our storage; an http(s) URL is its own."""
+        ...
+
     async def keep(self, path: Path, name: str) -> Output:
         """Store a media file as `<source>/<row key>/<name>`: a repeat overwrites itself.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from jobs.contract import (
     Output,
     Succeeded,
 )
+from jobs.deliver import supported
 from jobs.payload import Payload, invalid, takes, useless
 from jobs.registry import kind
 
@@ -38,6 +40,10 @@ def _object_or_empty(value: Any) -> Any:
 
 def _list_or_empty(value: Any) -> Any:
     return () if value is None else value
+
+
+def _texts(value: Any) -> Any:
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
 
 def _text_or_empty(value: Any) -> Any:
@@ -72,6 +78,8 @@ class MediaInput(Payload):
     duration_seconds: Seconds | None = None
     aspect_ratio: str | None = None
     resolution: str | None = None
+    formats: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
+    """What the platform supports for videos, in its order; none given, none refused."""
     generation_settings: Annotated[Settings, BeforeValidator(_object_or_empty)] = Settings()
 
 
@@ -86,10 +94,12 @@ async def media(job: Job, ctx: Context, given: MediaInput) -> Outcome:
     if main is None:
         return _no_file(result)
     if MEDIUM[job.kind] != "video" or not given.generation_settings.soundtrack:
-        return _succeeded(result, main)
+        return await _delivered(ctx, _succeeded(result, main), main, given.formats)
     sound = await ctx.call("soundtrack", job.lane, _soundtrack(given, main))
     track = _main(sound)
-    return _no_file(sound) if track is None else _succeeded(result, main, sound, track)
+    if track is None:
+        return _no_file(sound)
+    return await _delivered(ctx, _succeeded(result, main, sound, track), main, given.formats)
 
 
 # --------------------------------------------------------------------------- what to ask for
@@ -170,6 +180,20 @@ def _succeeded(
         model=result.model,
         external_id=result.external_id,
     )
+
+
+async def _delivered(
+    ctx: Context, done: Succeeded, main: Output, formats: tuple[str, ...]
+) -> Succeeded:
+    """In a format the platform supports; what was paid for stays known beside it."""
+    output, problem = await supported(ctx, main, formats)
+    if problem is not None:
+        return replace(done, metadata={**done.metadata, "not_converted": problem})
+    if output is main:
+        return done
+    rest = tuple(other for other in done.outputs if other is not main)
+    metadata = {**done.metadata, **_describe(output), "original": _describe(main)}
+    return replace(done, outputs=(output, *rest), metadata=metadata)
 
 
 def _describe(output: Output) -> dict[str, Any]:

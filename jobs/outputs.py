@@ -35,6 +35,7 @@ GONE = (404, 410)
 STORAGE = "storage"
 """The code of a failure of our own storage."""
 MAX_NAME = 200
+WEB = ("http://", "https://")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}")
 
 
@@ -103,12 +104,18 @@ class OutputStore:
             key = self._storage.key_of(reference)
             if key is not None:
                 await self._copy(key, file)
-            elif reference.startswith(("http://", "https://")):
+            elif reference.startswith(WEB):
                 await self._bring(RemoteFile(reference), file)
             else:
                 message = f"{reference!r} is neither a key of our storage nor an http(s) URL"
                 raise OutputError(FailureKind.INVALID, message, "reference")
             yield file
+
+    def link(self, reference: str) -> str | None:
+        key = self._storage.key_of(reference)
+        if key is not None:
+            return self._storage.url(key)
+        return reference if reference.startswith(WEB) else None
 
     async def _copy(self, key: str, file: Path) -> None:
         with _storing():

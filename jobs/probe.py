@@ -100,8 +100,29 @@ def inspect(path: Path, thumbnail: Path) -> Media:
         return _stream(path, thumbnail)
 
 
+def grab(path: Path, target: Path, side: int) -> tuple[int, int]:
+    """Write a frame of a video that shows something as a JPEG, its longer side at most `side`."""
+    with opened(path) as container:
+        video = picture_stream(container)
+        if video is None:
+            raise Unreadable("it has no moving picture")
+        best, _ = _best_frame(container, video, side)
+        return _save_thumbnail(best, target, side)
+
+
 @contextmanager
-def _decoding() -> Iterator[None]:
+def opened(path: Path) -> Iterator[InputContainer]:
+    """A video or sound, to be read with every care. Raises `Unreadable`, also inside the block."""
+    try:
+        check_samples(path)
+    except TooManySamples as error:
+        raise Unreadable(str(error)) from error
+    with decoding(), path.open("rb") as file, _open(file) as container:
+        yield container
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
     """Turn whatever a decoder raises on a broken file into `Unreadable`; there is no closed list.
 
     A full disk or too many open files is not the file's fault, and passes as the OSError it is.
@@ -123,36 +144,48 @@ def _decoding() -> Iterator[None]:
 
 
 def _image(path: Path, thumbnail: Path) -> Media:
-    with _decoding(), Image.open(path, formats=list(IMAGES)) as image:
-        _check_pixels(image.width, image.height)
-        image.load()  # a truncated file shows only here
+    with open_image(path) as image:
         mime_type, extension = IMAGES[str(image.format)]
+        upright = ImageOps.exif_transpose(image)
         return Media(
             "image",
             mime_type,
             extension,
-            width=image.width,
-            height=image.height,
-            thumbnail=_save_thumbnail(ImageOps.exif_transpose(image), thumbnail),
+            width=upright.width,
+            height=upright.height,
+            thumbnail=_save_thumbnail(upright, thumbnail),
         )
 
 
-def _check_pixels(width: int, height: int) -> None:
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """A picture as it is stored. Raises `Unreadable`, also inside the block."""
+    with decoding(), Image.open(path, formats=list(IMAGES)) as image:
+        check_pixels(image.width, image.height)
+        image.load()  # a truncated file shows only here
+        yield image
+
+
+def check_pixels(width: int, height: int) -> None:
     if width < 1 or height < 1:
         raise Unreadable("it has no picture size")
     if width * height > MAX_PIXELS:
         raise Unreadable(f"picture too large: {width}×{height}, at most {MAX_PIXELS:,} pixels")
 
 
-def _save_thumbnail(image: Image.Image, path: Path) -> tuple[int, int]:
+def _save_thumbnail(image: Image.Image, path: Path, side: int = THUMBNAIL_SIDE) -> tuple[int, int]:
     small = image.convert("RGBA") if image.has_transparency_data else image.convert("RGB")
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    if small.mode == "RGBA":
-        # JPEG has no transparency; white is what a page would show behind it.
-        paper = Image.new("RGBA", small.size, "white")
-        small = Image.alpha_composite(paper, small).convert("RGB")
-    small.save(path, "JPEG", quality=85)
+    small.thumbnail((side, side))
+    on_paper(small).save(path, "JPEG", quality=85)
     return small.size
+
+
+def on_paper(image: Image.Image) -> Image.Image:
+    """JPEG has no transparency; white is what a page would show behind it."""
+    if image.mode != "RGBA":
+        return image
+    paper = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(paper, image).convert("RGB")
 
 
 # --------------------------------------------------------------------------- video and audio
@@ -172,37 +205,30 @@ def _open(file: BinaryIO) -> InputContainer:
 
 
 def _stream(path: Path, thumbnail: Path) -> Media:
-    try:
-        check_samples(path)
-    except TooManySamples as error:
-        raise Unreadable(str(error)) from error
-    with _decoding(), path.open("rb") as file, _open(file) as container:
-        video = _picture_stream(container)
+    with opened(path) as container:
+        video = picture_stream(container)
         return _audio(container) if video is None else _video(container, video, thumbnail)
 
 
-def _picture_stream(container: InputContainer) -> VideoStream | None:
+def picture_stream(container: InputContainer) -> VideoStream | None:
     """The moving picture; a cover image inside a song isn't one."""
     for stream in container.streams.video:
-        if _readable(stream) and not stream.disposition & Disposition.attached_pic:
+        if readable(stream) and not stream.disposition & Disposition.attached_pic:
             return stream
     return None
 
 
-def _readable(stream: VideoStream | AudioStream) -> bool:
+def readable(stream: VideoStream | AudioStream) -> bool:
     """PyAV leaves the codec out (against its stub) where the file or FFmpeg knows none."""
     return getattr(stream, "codec_context", None) is not None
 
 
 def _video(container: InputContainer, stream: VideoStream, thumbnail: Path) -> Media:
+    best, turned = _best_frame(container, stream, THUMBNAIL_SIDE)
     width, height = stream.codec_context.width, stream.codec_context.height
-    _check_pixels(width, height)
-    # The size may change from one frame to the next.
-    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    if turned:
+        width, height = height, width
     mime_type, extension = _container_type(container, pictures=True)
-    best = _meaningful_frame(container, stream, _fit(width, height))
-    if best is None:
-        raise Unreadable("it has no picture that can be decoded")
     return Media(
         "video",
         mime_type,
@@ -218,7 +244,7 @@ def _video(container: InputContainer, stream: VideoStream, thumbnail: Path) -> M
 
 
 def _audio(container: InputContainer) -> Media:
-    stream = next(filter(_readable, container.streams.audio), None)
+    stream = next(filter(readable, container.streams.audio), None)
     if stream is None:
         raise Unreadable("it holds neither pictures nor sound")
     mime_type, extension = _container_type(container, pictures=False)
@@ -252,37 +278,51 @@ def _container_type(container: InputContainer, *, pictures: bool) -> tuple[str, 
 
 def _coded(container: InputContainer) -> list[VideoStream | AudioStream]:
     video, audio = container.streams.video, container.streams.audio
-    return [*filter(_readable, video), *filter(_readable, audio)]
+    return [*filter(readable, video), *filter(readable, audio)]
 
 
-def _fit(width: int, height: int) -> tuple[int, int]:
-    """The size of the thumbnail: the longer side at most 640, never enlarged."""
-    scale = min(1.0, THUMBNAIL_SIDE / max(width, height))
+def leash(stream: VideoStream) -> None:
+    """The size is checked now, and may change from one frame to the next."""
+    check_pixels(stream.codec_context.width, stream.codec_context.height)
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+
+
+def _fit(width: int, height: int, side: int) -> tuple[int, int]:
+    """The longer side at most `side`, never enlarged."""
+    scale = min(1.0, side / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _meaningful_frame(
-    container: InputContainer, stream: VideoStream, size: tuple[int, int]
-) -> Image.Image | None:
-    """The first frame that shows something (videos fade in from black), else the best of them."""
-    best, best_spread = None, -1.0
-    for picture in _sampled(container, stream, size):
+def _best_frame(
+    container: InputContainer, stream: VideoStream, side: int
+) -> tuple[Image.Image, bool]:
+    """The first frame that shows something (videos fade in from black), else the best of them.
+
+    Upright; and whether it was turned by a quarter for that.
+    """
+    leash(stream)
+    best, turned, best_spread = None, False, -1.0
+    for picture, rotation in _sampled(container, stream, side):
         spread = ImageStat.Stat(picture.convert("L")).stddev[0]
         if spread > best_spread:
-            best, best_spread = picture, spread
+            best, turned, best_spread = picture, rotation % 180 == 90, spread
         if spread >= MEANINGFUL_SPREAD:
             break
-    return best
+    if best is None:
+        raise Unreadable("it has no picture that can be decoded")
+    return best, turned
 
 
 def _sampled(
-    container: InputContainer, stream: VideoStream, size: tuple[int, int]
-) -> Iterator[Image.Image]:
+    container: InputContainer, stream: VideoStream, side: int
+) -> Iterator[tuple[Image.Image, int]]:
+    width, height = _fit(stream.codec_context.width, stream.codec_context.height, side)
     frames = islice(container.decode(stream), 0, THUMBNAIL_FRAMES, THUMBNAIL_STEP)
     for frame in frames:
         # Shrunk by FFmpeg first: a 4K frame never becomes a 25 MB picture.
-        small = frame.reformat(width=size[0], height=size[1], format="rgb24")
-        yield small.to_image()  # type: ignore[no-untyped-call]  # PyAV's stub has no types here
+        small = frame.reformat(width=width, height=height, format="rgb24")
+        picture = small.to_image()  # type: ignore[no-untyped-call]  # PyAV's stub has no types here
+        yield picture.rotate(frame.rotation, expand=True), frame.rotation
 
 
 def _duration(container: InputContainer) -> float:

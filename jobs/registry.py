@@ -29,6 +29,8 @@ BUILT_IN = (
     "jobs.scrape",
     "jobs.notify",
     "jobs.product_video",
+    "jobs.process_media",
+    "jobs.thumbnail",
 )
 
 

@@ -153,6 +153,9 @@ class JobContext:
     def file(self, reference: str) -> AbstractAsyncContextManager[Path]:
         return self._services.outputs.borrow(reference)
 
+    def link(self, reference: str) -> str | None:
+        return self._services.outputs.link(reference)
+
     async def keep(self, path: Path, name: str) -> Output:
         job = self._running.job
         return await self._services.outputs.keep_file(path, key_for(job.source, job.key, name))

@@ -106,6 +106,10 @@ class Recorder:
         assert self.outputs is not None
         return self.outputs.borrow(reference)
 
+    def link(self, reference: str) -> str | None:
+        assert self.outputs is not None
+        return self.outputs.link(reference)
+
     async def keep(self, path: Path, name: str) -> Output:
         assert self.outputs is not None
         return await self.outputs.keep_file(path, key_for("jobs", "42", name))

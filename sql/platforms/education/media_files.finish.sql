@@ -1,0 +1,29 @@
+-- What the file really is, and what was made of it. `visibility` is nobody's to change here, and it
+-- decides at this moment: only a public file gets URLs. Of others the keys are listed, from which
+-- the platform signs its own; a cdn_url that it set itself stays.
+UPDATE public.media_files AS file
+SET mime_type = coalesce(made.mime_type, file.mime_type),
+    width = coalesce(made.width, file.width),
+    height = coalesce(made.height, file.height),
+    duration = coalesce(round(made.duration)::integer, file.duration),
+    file_hash = made.file_hash,
+    processed_variants = CASE file.visibility
+      WHEN 'public' THEN made.public_variants
+      ELSE made.variants
+    END,
+    cdn_url = CASE file.visibility
+      WHEN 'public' THEN coalesce(made.cdn_url, file.cdn_url)
+      ELSE file.cdn_url
+    END,
+    cache_expires_at = CASE
+      WHEN file.visibility = 'public' AND made.cdn_url IS NOT NULL
+      THEN now() + make_interval(days => made.cache_days)
+      ELSE file.cache_expires_at
+    END
+FROM result
+CROSS JOIN LATERAL jsonb_to_record(result.data) AS made(
+  mime_type text, width integer, height integer, duration numeric, file_hash text,
+  variants jsonb, public_variants jsonb, cdn_url text, cache_days integer
+)
+WHERE file.id = result.row_id
+  AND file.id = ANY(rowmill_keys);
