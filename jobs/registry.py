@@ -17,7 +17,14 @@ from jobs.contract import Context, Job, Outcome
 
 Handler = Callable[[Job, Context], Awaitable[Outcome]]
 
-BUILT_IN = ("jobs.media", "jobs.text", "jobs.embed", "jobs.statistics", "jobs.webhook")
+BUILT_IN = (
+    "jobs.media",
+    "jobs.text",
+    "jobs.embed",
+    "jobs.statistics",
+    "jobs.template",
+    "jobs.webhook",
+)
 
 
 @dataclass(frozen=True, slots=True)
