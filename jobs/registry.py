@@ -25,6 +25,7 @@ BUILT_IN = (
     "jobs.text",
     "jobs.embed",
     "jobs.statistics",
+    "jobs.template",
     "jobs.webhook",
     "jobs.scrape",
     "jobs.notify",

@@ -33,6 +33,7 @@ LANES = (
     "background:webhook_delivery",
     "background:content_statistics",
     "background:embed_content",
+    "background:generate_from_template",
 )
 LEASE = 600.0
 AT_ONCE = RetryPolicy(base=0.0, factor=1.0, cap=0.0, jitter=0.0)

@@ -80,6 +80,7 @@ async def test_input_of_a_generation(clone_database: CloneDatabase) -> None:
             "project_id": BOOK,
             "user_id": AUTHOR,
             "user_status": "active",
+            "replace_content": None,
         }
         assert (found[bare]["temperature"], found[bare]["chapter_id"]) == (0.7, None)
         await connection.execute("UPDATE users.users SET status = NULL")
@@ -383,10 +384,11 @@ async def test_embeddings_are_replaced(clone_database: CloneDatabase) -> None:
         "ai_generations.usage",
         "background_jobs.input",
         "background_jobs.finish",
+        "background_jobs.generate_from_template.finish",
     ],
 )
 async def test_no_rule_reads_a_whole_table(clone_database: CloneDatabase, rule: str) -> None:
-    small = ("on ai_models", "on ai_providers")
+    small = ("on ai_models", "on ai_providers", "on prompt_templates")
     async with sample_of("ebook", clone_database) as connection:
         await connection.execute(
             f"""

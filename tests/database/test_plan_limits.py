@@ -162,3 +162,25 @@ async def test_without_a_subscription_the_tier_names_the_plan(
         offered,
     )
     assert passed(await asked(store, hand, works[1:])) == [allowed]
+
+
+async def test_what_would_cost_a_thousand_dollars_is_refused_before_it_is_bought(
+    ebook: str, connect: Connect, open_store: OpenStore
+) -> None:
+    """Its row can't hold such a cost, and a result that can't be written is held for a person."""
+    connection, store = await connect(ebook), await open_store(ebook)
+    await connection.execute(
+        "UPDATE ai_processing.ai_models SET cost_per_output_token = 0.5"
+        " WHERE id = 'e2000000-0000-4000-8000-000000000001'"
+    )
+    hand = await Hand.hire(store)
+    for tokens in (1999, 2000, 2**31 - 1, 1):
+        await add_texts(connection, 1, of=4, max_tokens=tokens)
+    works = await hand.take(4)
+    made = await asked(store, hand, works)
+    assert passed(made) == [True, False, False, True]
+    assert str(made[1]) == (
+        "it would cost about 1000 dollars at its model's prices, and a generation must cost less "
+        "than 1000"
+    )
+    await hand.succeed([works[0], works[3]])

@@ -1,5 +1,6 @@
--- Six in ten are texts, the rest background work. Every prompt carries its job's id, by which the
--- sandbox ascribes what it bills. The customer is the one of the largest plan.
+-- Six in ten are texts, a tenth of them by a template; the rest is other background work. Every prompt
+-- carries its job's id, by which the sandbox ascribes what it bills. The customers are those of the
+-- two largest plans.
 INSERT INTO ai_processing.ai_generations (
     id, user_id, project_id, chapter_id, model_id, prompt, system_prompt, max_tokens
 )
@@ -16,7 +17,7 @@ SELECT
     'You are a patient editor.',
     200
 FROM (
-    SELECT n, gen_random_uuid() AS id FROM generate_series(1, :jobs - :jobs * 2 / 5) AS n
+    SELECT n, gen_random_uuid() AS id FROM generate_series(1, :jobs - :jobs * 2 / 5 - 2 * (:jobs / 10)) AS n
 ) AS planned;
 
 WITH planned AS (
@@ -46,3 +47,19 @@ SELECT
     planned.n % 5 - 2
 FROM planned
 JOIN chapters ON chapters.id = planned.chapter;
+
+-- A template's job and the text it asks for have one id.
+INSERT INTO system.background_jobs (id, job_type, payload, priority)
+SELECT
+    id,
+    'generate_from_template',
+    jsonb_build_object(
+        'template_id', 'e7000000-0000-4000-8000-000000000001',
+        'user_id', 'e0000000-0000-4000-8000-000000000004',
+        'chapter_id', 'e6000000-0000-4000-8000-000000000004',
+        'variables', jsonb_build_object(
+            'subject', 'a loaf that did not rise [job:ai_generations/' || id || ']'
+        )
+    ),
+    n % 3
+FROM (SELECT n, gen_random_uuid() AS id FROM generate_series(1, :jobs / 10) AS n) AS planned;

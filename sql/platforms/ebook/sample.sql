@@ -11,6 +11,7 @@
 --   projects       e5000000-0000-4000-8000-000000000001   a baking guide, owned by user 2
 --                  e5000000-0000-4000-8000-000000000002   a novella, owned by user 3
 --   chapters       e6000000-0000-4000-8000-00000000000N   1 to 4 of project 1, 5 to 8 of project 2
+--   template       e7000000-0000-4000-8000-000000000001   a passage on {{subject}}, {{tone}}; public
 -- Chapters 4 and 8 are still empty, all others have text.
 
 INSERT INTO users.users (id, email, username, email_verified, tier, created_at) VALUES
@@ -37,6 +38,16 @@ VALUES
     ('e2000000-0000-4000-8000-000000000002', 'e1000000-0000-4000-8000-000000000001',
      'text-embedding-3-small', NULL, 8192, NULL, 0.00000002, 0,
      '{"embeddings": true, "dimensions": 1536}');
+
+INSERT INTO ai_processing.prompt_templates
+    (id, name, category, system_prompt, user_prompt_template, variables, default_model_id,
+     default_parameters, created_by, created_at, is_public)
+VALUES
+    ('e7000000-0000-4000-8000-000000000001', 'A short passage', 'drafting',
+     'You write in a {{tone}} voice.', 'Write a short passage about {{subject}}.',
+     '["subject", {"name": "tone", "required": false, "default": "plain"}]',
+     'e2000000-0000-4000-8000-000000000001', '{"max_tokens": 300, "temperature": 0.9}',
+     'e0000000-0000-4000-8000-000000000004', '2026-02-01 08:00+00', true);
 
 INSERT INTO billing.subscription_plans
     (id, name, price, billing_cycle, ai_tokens_included, projects_limit)

@@ -13,6 +13,11 @@ SELECT
         WHEN 'completed'
         THEN job.response <> '' AND job.tokens_used > 0 AND job.cost > 0
             AND job.completed_at IS NOT NULL AND job.processing_time_ms IS NOT NULL
+            AND (job.chapter_id IS NULL OR EXISTS (
+                SELECT FROM content.content_versions AS version
+                WHERE version.chapter_id = job.chapter_id
+                    AND version.change_summary = 'AI generation ' || job.id
+            ))
         WHEN 'failed' THEN job.error_message IS NOT NULL
         ELSE true
     END AS consistent
@@ -27,7 +32,21 @@ SELECT
     0,
     NULL,
     CASE job.status
-        WHEN 'completed' THEN job.completed_at IS NOT NULL AND job.error_message IS NULL
+        WHEN 'completed'
+        THEN job.completed_at IS NOT NULL AND job.error_message IS NULL AND CASE job.job_type
+            WHEN 'embed_content' THEN EXISTS (
+                SELECT FROM content.content_embeddings AS made
+                WHERE made.content_id = (job.payload ->> 'content_id')::uuid
+            )
+            WHEN 'content_statistics' THEN EXISTS (
+                SELECT FROM content.content_statistics AS made
+                WHERE made.content_id = (job.payload ->> 'content_id')::uuid
+            )
+            WHEN 'generate_from_template' THEN EXISTS (
+                SELECT FROM ai_processing.ai_generations AS made WHERE made.id = job.id
+            )
+            ELSE true
+        END
         WHEN 'failed' THEN job.error_message IS NOT NULL
         ELSE true
     END
