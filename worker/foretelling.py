@@ -154,7 +154,8 @@ def _possible_kinds(kind: Value, table: Table | None) -> Iterable[str]:
         yield kind.prefix + kind.constant
     column = table.column(kind.column) if table and kind.column else None
     if column and column.closed:
-        yield from (kind.prefix + word for word in column.words)
+        aliases: Mapping[str, str] = getattr(kind, "words", {})
+        yield from (kind.prefix + aliases.get(word, word) for word in column.words)
 
 
 def _lanes(counts: Sequence[Count]) -> list[dict[str, Any]]:

@@ -115,6 +115,7 @@ def sandbox(
     rowmill sandbox --port 8900 --bill charges.jsonl
     """
     from jobs.sandbox.__main__ import serve
+    from worker.commands.problems import PlainError
 
     options = argparse.Namespace(
         host=host,
@@ -125,4 +126,7 @@ def sandbox(
         duration=duration,
         steps=None,
     )
-    asyncio.run(serve(options))
+    try:
+        asyncio.run(serve(options))
+    except OSError as error:  # someone else has the port
+        raise PlainError(f"the sandbox can't listen: {error}: give another --port") from error

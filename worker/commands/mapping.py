@@ -53,6 +53,7 @@ def new(
     from worker.guessing import propose, render
     from worker.store.catalog import describe
 
+    _check_name(platform)
     if output is not None and output.exists() and not force:
         raise PlainError(f"{output} exists: give another --output, or --force to overwrite it")
     tables = asyncio.run(describe(dsn(), table))
@@ -61,7 +62,7 @@ def new(
     text = None
     if all(proposal.usable for proposal in proposals):
         zoneless = any(c.type == "timestamp without time zone" for t in tables for c in t.columns)
-        text = render(_platform_name(platform, proposals), proposals, zoneless=zoneless)
+        text = render(platform or _platform_name(proposals), proposals, zoneless=zoneless)
         assert tomllib.loads(text), "as everything that is rendered"
     if text is not None and output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -91,18 +92,21 @@ def _name_apart(proposals: list[Proposal]) -> None:
             proposal.name = source_name(proposal.table)
 
 
-def _platform_name(given: str | None, proposals: list[Proposal]) -> str:
+def _check_name(platform: str | None) -> None:
     from worker.commands.problems import PlainError
     from worker.guessing.propose import source_name
 
-    if given is None:
-        schemas = {proposal.table.split(".")[0] for proposal in proposals} - {"public"}
-        return source_name(min(schemas)) if schemas else proposals[0].name
-    if source_name(given) != given:
+    if platform is not None and source_name(platform) != platform:
         raise PlainError(
-            f"--platform {given}: give it small letters, digits and underscores, at most 40"
+            f"--platform {platform}: give it small letters, digits and underscores, at most 40"
         )
-    return given
+
+
+def _platform_name(proposals: list[Proposal]) -> str:
+    from worker.guessing.propose import source_name
+
+    schemas = {proposal.table.split(".")[0] for proposal in proposals} - {"public"}
+    return source_name(min(schemas)) if schemas else proposals[0].name
 
 
 def _as_json(proposal: Proposal) -> dict[str, Any]:

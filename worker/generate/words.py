@@ -110,7 +110,7 @@ def status_value(target: Target, word: str) -> str:
     return f"{literal(word)}::{column.type}"
 
 
-def joined(path: str, row: str, alias: str) -> tuple[str, list[str]]:
+def _joined(path: str, row: str, alias: str) -> tuple[str, list[str]]:
     """The value at the end of a foreign-key path, and the joins that lead there."""
     column, hops = parse_path(path)
     at, joins = f"{row}.{ident(column)}", []
@@ -125,7 +125,7 @@ def value_of(value: Value, row: str, alias: str) -> tuple[str, list[str]]:
     if value.constant is not None:
         return literal(value.prefix + value.constant), []
     if value.path is not None:
-        at, joins = joined(value.path, row, alias)
+        at, joins = _joined(value.path, row, alias)
     else:
         at, joins = f"{row}.{ident(value.column or '')}", []
     at = f"nullif({at}::text, '')"
@@ -175,7 +175,7 @@ def _base_rank(target: Target, row: str) -> tuple[str, list[str]]:
     if priority is None:
         return "10", []
     if priority.path is not None:
-        at, joins = joined(priority.path, row, "rank")
+        at, joins = _joined(priority.path, row, "rank")
     else:
         at, joins = f"{row}.{ident(priority.column or '')}", []
     if priority.scale == "words":

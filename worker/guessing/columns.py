@@ -121,9 +121,13 @@ def tries(table: Table) -> tuple[Section | None, Guess | None]:
 def _tries(column: Column, counts: str, most: Column) -> Iterable[Guess]:
     of_attempts = bare(most.name) in known.MAX_ATTEMPTS
     fits = of_attempts == (counts == "attempts")
-    why = "failed tries; `attempts` counts the first one, too" if counts == "retries" else ""
-    yield Guess("column", column.name, "likely", why)
-    yield Guess("counts", counts, "likely" if fits else "unsure", "or attempts / retries")
+    yield Guess("column", column.name, "likely")
+    yield Guess(
+        "counts",
+        counts,
+        "likely" if fits else "unsure",
+        '"retries", or "attempts" where the first one counts, too',
+    )
     yield Guess("max", most.name, "likely")
     if most.default and most.default.isdigit():
         retries = int(most.default) - (1 if counts == "attempts" else 0)

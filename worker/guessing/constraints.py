@@ -255,6 +255,11 @@ def _literals(items: list[Node]) -> list[str] | None:
     return None
 
 
+def _whole(value: object) -> bool:
+    """A negative number is printed as `'-5'::integer`."""
+    return isinstance(value, str) and re.fullmatch(r"-?\d+", value) is not None
+
+
 def _bounds(node: Node, column: str) -> tuple[int | None, int | None]:
     match node:
         case ("and", parts):
@@ -262,13 +267,13 @@ def _bounds(node: Node, column: str) -> tuple[int | None, int | None]:
             lows = [low for low, _ in found if low is not None]
             highs = [high for _, high in found if high is not None]
             return max(lows, default=None), min(highs, default=None)
-        case (operator, ("column", name), ("number", text)) if name == column and "." not in text:
+        case (operator, ("column", name), (_, str(text))) if name == column and _whole(text):
             number = int(text)
             low = {">=": number, ">": number + 1, "=": number}.get(operator)
             high = {"<=": number, "<": number - 1, "=": number}.get(operator)
             return low, high
         case ("=", ("column", name), ("any", ("array", items))) if name == column:
-            numbers = [int(i[1]) for i in items if i[0] == "number" and "." not in i[1]]
+            numbers = [int(item[1]) for item in items if len(item) > 1 and _whole(item[1])]
             if numbers and len(numbers) == len(items):
                 return min(numbers), max(numbers)
     return None, None

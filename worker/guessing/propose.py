@@ -9,7 +9,7 @@ from worker.guessing import columns, states
 from worker.guessing import vocabulary as known
 from worker.guessing.proposal import Guess, Proposal, Section
 from worker.guessing.states import told
-from worker.guessing.table import USABLE, Table
+from worker.guessing.table import TABLE, Column, Table
 from worker.guessing.vocabulary import bare
 
 SAMPLED = 16
@@ -64,7 +64,7 @@ def propose(table: Table, kinds: Sequence[str] = ()) -> Proposal:
     sections = [Section("", tuple(own)), words, *([tries] if tries else [])]
     sections += [priority] if priority else []
     proposal.sections = sections + columns.sets(table, _taken(sections))
-    proposal.notes = _notes(table)
+    proposal.notes = [*_ties(table, status), *_notes(table)]
     return proposal
 
 
@@ -90,10 +90,10 @@ def _taken(sections: Sequence[Section]) -> set[str]:
 
 def _unusable_names(table: Table) -> list[str]:
     return [
-        f"a map can't name {what} {name!r}: it may only have letters, digits and underscores "
-        f"(ALTER {what.upper()} … RENAME, or a table of its own for the jobs)"
+        f"a map can't name {what} {name!r}: it may only have small letters, digits and "
+        f"underscores (ALTER {what.upper()} … RENAME TO, or a table of its own for the jobs)"
         for what, name in (("schema", table.schema), ("table", table.name))
-        if not USABLE.match(name)
+        if not TABLE.match(name)
     ]
 
 
@@ -125,6 +125,16 @@ def _no_key(table: Table) -> str:
 
 def _other_keys(table: Table) -> str:
     return f"{', '.join(table.keys[1:])} would do, too" if table.keys[1:] else ""
+
+
+def _ties(table: Table, status: Column) -> list[str]:
+    """Rules that a row with a new status has to keep, in the same UPDATE."""
+    return [
+        f"its CHECK {tie.name} ties {status.name} to other columns. What it asks of a row must be "
+        f"written with the status, under set: {tie.definition.removeprefix('CHECK ')}"
+        for tie in table.ties
+        if status.name in tie.columns
+    ]
 
 
 def _notes(table: Table) -> list[str]:

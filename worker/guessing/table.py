@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Origin = Literal["enum", "check", "domain", "rows"]
 
 USABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")
 """Names a map can hold; see `worker.maps.Ident`."""
+
+TABLE = re.compile(r"^[a-z_][a-z0-9_]{0,62}$")
+"""Of tables and schemas no capitals either: the server is asked for them as SQL writes them."""
 
 TEXTS = {"text", "character varying", "character", "citext"}
 INTEGERS = {"smallint", "integer", "bigint"}
@@ -69,6 +72,15 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Tie:
+    """A CHECK over several columns."""
+
+    name: str
+    columns: tuple[str, ...]
+    definition: str
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     schema: str
     name: str
@@ -78,8 +90,9 @@ class Table:
     partitioned: bool = False
     row_security: bool = False
     about_rows: int = 0
-    unnamed_keys: tuple[str, ...] = field(default=())
+    unnamed_keys: tuple[str, ...] = ()
     """Unique indexes over several columns, as `a, b`: none of them can name a job alone."""
+    ties: tuple[Tie, ...] = ()
 
     @property
     def qualified(self) -> str:

@@ -10,6 +10,7 @@ import asyncpg
 from worker.generate.words import ident
 from worker.guessing import Column, Table, worth_sampling
 from worker.guessing.constraints import DOMAIN, allowed, literal
+from worker.guessing.table import Tie
 from worker.maps import MapError
 from worker.store.errors import translated
 from worker.store.pool import connect
@@ -56,11 +57,13 @@ SELECT a.attname AS name, array_agg(e.enumlabel::text ORDER BY e.enumsortorder) 
 """
 
 _CHECKS = """
-SELECT conname, contypid AS domain, pg_get_constraintdef(oid) AS definition
+SELECT conname AS name, contypid AS domain, pg_get_constraintdef(oid) AS definition,
+       ARRAY(SELECT a.attname::text FROM pg_attribute a
+              WHERE a.attrelid = conrelid AND a.attnum = ANY (conkey)) AS columns
   FROM pg_constraint
  WHERE contype = 'c' AND (conrelid = $1 OR contypid = ANY (
        SELECT atttypid FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped))
- ORDER BY conname
+ ORDER BY name
 """
 
 _PARENTS = """
@@ -111,15 +114,21 @@ async def known(connection: Any, table: str) -> Table | None:
 
 async def _described(connection: Any, found: Any) -> Table:
     keys, several = await _keys(connection, found)
+    checks = await connection.fetch(_CHECKS, found["oid"])
     return Table(
         found["schema"],
         found["name"],
-        await _columns(connection, found["oid"]),
+        await _columns(connection, found["oid"], checks),
         keys,
         partitioned=found["kind"] == "p",
         row_security=found["row_security"],
         about_rows=found["about_rows"],
         unnamed_keys=several,
+        ties=tuple(
+            Tie(check["name"], tuple(check["columns"]), check["definition"])
+            for check in checks
+            if len(check["columns"]) > 1
+        ),
     )
 
 
@@ -195,13 +204,12 @@ async def _keys(connection: Any, found: Any) -> tuple[tuple[str, ...], tuple[str
     return tuple(dict.fromkeys(single)), tuple(several)
 
 
-async def _columns(connection: Any, oid: int) -> tuple[Column, ...]:
+async def _columns(connection: Any, oid: int, checks: list[Any]) -> tuple[Column, ...]:
     enums = {row["name"]: tuple(row["words"]) for row in await connection.fetch(_ENUMS, oid)}
     parents = {
         row["name"]: (row["parent"], row["parent_column"])
         for row in await connection.fetch(_PARENTS, oid)
     }
-    checks = await connection.fetch(_CHECKS, oid)
     return tuple(
         _column(row, enums.get(row["name"], ()), parents.get(row["name"]), checks)
         for row in await connection.fetch(_COLUMNS, oid)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.generate import Target
-from worker.generate.words import ident, joined, lane_of, rank_of, status_of, value_of
+from worker.generate.words import ident, lane_of, rank_of, status_of, value_of
 from worker.guessing.table import Table
-from worker.maps import Platform, Source
+from worker.maps import Platform, Source, Value
 from worker.store import catalog, checking
 from worker.store.checking import Problem
 from worker.store.errors import translated
@@ -93,7 +93,7 @@ def _counting(target: Target) -> str:
     if source.priority and source.priority.column:
         priority = f"n.{ident(source.priority.column)}"
     elif source.priority and source.priority.path:
-        priority, priority_joins = joined(source.priority.path, "n", "word")
+        priority, priority_joins = value_of(Value(path=source.priority.path), "n", "word")
     joins = " ".join([*kind_joins, *lane_joins, *rank_joins, *priority_joins])
     return f"""
         SELECT CASE WHEN grouping(status) = 0 THEN 0 WHEN grouping(kind) = 0 THEN 1 ELSE 2 END AS part,
