@@ -23,6 +23,7 @@ from jobs.contract import CallResult, Context, Job, MediaTask, Outcome, Output, 
 from jobs.payload import Payload, invalid, takes, useless
 from jobs.providers.errors import ProviderError
 from jobs.registry import kind
+from jobs.scrape import rule_of, scrape
 from jobs.video_order import (
     Makers,
     Refused,
@@ -107,10 +108,7 @@ async def _product(ctx: Context, given: VideoInput, video: Video) -> dict[str, A
 
 
 async def _scraped(ctx: Context, url: str, rule: dict[str, Any] | None) -> dict[str, Any]:
-    from jobs.scrape import ScrapingRule, scrape  # noqa: PLC0415
-
-    found = await scrape(ctx, url, ScrapingRule.model_validate(rule) if rule else None)
-    return dict(found.model_dump(mode="json"))
+    return (await scrape(ctx, url, rule_of(rule))).as_json()
 
 
 def _picture(video: Video, product: dict[str, Any] | None) -> str | None:

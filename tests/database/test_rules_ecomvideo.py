@@ -68,7 +68,16 @@ async def test_a_payload_that_says_nothing_breaks_nobody_elses_start(
     connection, store = await connect(ecomvideo), await open_store(ecomvideo)
     hand = await hire(store)
     video = await add_video(connection)
-    odd = ([1], "x", 7, None, {}, {"videoId": 7}, {"videoId": {"a": 1}}, {"video_id": "no"})
+    odd: tuple[Any, ...] = (
+        [1],
+        "x",
+        7,
+        None,
+        {},
+        {"videoId": 7},
+        {"videoId": {"a": 1}},
+        {"video_id": "no"},
+    )
     keys = [await add_job(connection, payload) for payload in odd]
     keys += [await add_job(connection, {"video_id": new_keys(1)[0]})]
     good = await add_job(connection, {"video_id": video})

@@ -87,8 +87,16 @@ class Bench:
         await self.running.task
 
     def _executor(self, registry: Registry) -> Executor:
+        nobody = cast("Any", None)
         services = Services(
-            cast("Any", self.provider), httpx.AsyncClient(), HostPolicy(""), cast("Any", None)
+            runner=cast("Any", self.provider),
+            client=httpx.AsyncClient(),
+            policy=HostPolicy(""),
+            health=nobody,
+            turns=nobody,
+            mailer=nobody,
+            outputs=nobody,
+            compute=nobody,
         )
         return Executor(
             registry, services, max_yields=5, put=self.put.append, dropped=self.dropped.append

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import httpx
 import pytest
@@ -92,7 +92,7 @@ class Bench:
         found = load().get(kind)
         assert found is not None
         job = Job("media_files", "row", kind, kind, 1, 0, 3, "user", given)
-        return await found.handler(job, self)
+        return await found.handler(job, cast("Any", self))
 
     async def process(self, key: str, **row: Any) -> Outcome:
         return await self.run("background:process_media", {"file": {"file_path": key, **row}})
