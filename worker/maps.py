@@ -25,11 +25,13 @@ from pydantic import (
 )
 
 RULES = ("rank", "input", "start", "reserve", "release", "output", "finish", "usage", "follow")
-PLATFORM_RULES = ("limits", "attach", "audit")
 KIND_RULES = (".output", ".finish")
 """Rules that may exist for one kind alone: `<source>.<kind>.finish.sql`."""
-NO_RULES = {"schema", "sample", "demo", "verdict"}
-"""What else lies beside a map: how to try the platform, and how to judge what became of it."""
+
+PLATFORM_RULES = {"limits", "audit", "attach"}
+"""Rules of the platform as a whole: `audit.sql`."""
+BESIDE = {"schema", "sample", "demo", "verdict"}
+"""What lies beside a map and is no rule."""
 
 Ident = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
 SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
@@ -355,7 +357,7 @@ def _read(path: Path) -> Platform:
 
 
 def _rules(path: Path, model: PlatformMap) -> dict[str, str]:
-    known = {f"{s.name}.{rule}" for s in model.sources for rule in RULES} | {*PLATFORM_RULES}
+    known = {f"{s.name}.{rule}" for s in model.sources for rule in RULES} | PLATFORM_RULES
     by_kind = tuple(f"{s.name}." for s in model.sources)
     found = {}
     for file in sorted(path.parent.glob("*.sql")):
@@ -365,10 +367,10 @@ def _rules(path: Path, model: PlatformMap) -> dict[str, str]:
             and file.stem.endswith(KIND_RULES)
         ):
             found[file.stem] = file.read_text(encoding="utf-8")
-        elif file.stem not in NO_RULES:
+        elif file.stem not in BESIDE:
             raise MapError(
                 f"{file.name}: not a rule of this map; rules are <source>.<rule>.sql with rule one "
-                f"of {', '.join(RULES)}, and {', '.join(f'{rule}.sql' for rule in PLATFORM_RULES)}"
+                f"of {', '.join(RULES)}, and {', '.join(sorted(PLATFORM_RULES))}.sql"
             )
     for source in model.sources:
         _check_allowance(source, found)
