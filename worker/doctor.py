@@ -51,6 +51,8 @@ class Patient:
     """Empty while migrations are behind."""
     lost: health.Lost | None
     undelivered: Sequence[health.Undelivered]
+    stuck: Sequence[health.Stuck]
+    unaudited: Sequence[health.Unaudited]
 
     @cached_property
     def keyed(self) -> set[str]:
@@ -74,6 +76,8 @@ async def examine(store: Store, settings: Settings) -> dict[str, Any]:
         status={} if behind else await reports.status(store),
         lost=None if behind else await health.lost(store),
         undelivered=[] if behind else await health.undelivered(store),
+        stuck=[] if behind else await health.stuck(store),
+        unaudited=[] if behind else await health.unaudited(store),
     )
     findings = [finding for check in CHECKS for finding in check(patient)]
     findings.sort(key=lambda f: (-SEVERITIES.index(f.severity), f.id, f.subject))
@@ -254,6 +258,28 @@ def undelivered(patient: Patient) -> list[Finding]:
     ]
 
 
+def schedules(patient: Patient) -> list[Finding]:
+    fix = "mend what the error says; it is tried every five minutes, and its rights are in the docs"
+    return [
+        Finding("schedules.failed", "warning", f"{row.chore} of {row.subject}", row.error, fix)
+        for row in patient.stuck
+    ]
+
+
+def audits(patient: Patient) -> list[Finding]:
+    fix = "mend audit.sql or what it writes; what was not recorded stands in rowmill.actions"
+    return [
+        Finding(
+            "audit.failed",
+            "warning",
+            f"platform {row.platform}",
+            f"{row.acts} act(s) of the last 30 days are not in its records: {row.why}",
+            fix,
+        )
+        for row in patient.unaudited
+    ]
+
+
 Check = Callable[[Patient], list[Finding]]
 CHECKS: tuple[Check, ...] = (
     primary,
@@ -266,4 +292,6 @@ CHECKS: tuple[Check, ...] = (
     needs_person,
     keys,
     undelivered,
+    schedules,
+    audits,
 )

@@ -14,6 +14,8 @@ from tests.database.depot import DEPOT, FOLDER, built
 from tests.database.platform_samples import CloneDatabase, run
 from tests.database.support import Connect, OpenStore, add_texts
 from worker import maps
+from worker.doctor import examine
+from worker.settings import Settings
 from worker.store import Store, budgets, operators
 from worker.store.attaching import attach, detach
 
@@ -147,6 +149,10 @@ async def test_a_record_that_fails_stops_nobody(
     assert why in detail["audit_failed"]["depot"]
     assert detail["verdict"] == "cancelled"
     assert await connection.fetchval("SELECT state FROM depot.errands") == "void"
+    report = await examine(store, Settings.model_construct(providers={}))
+    (finding,) = [f for f in report["findings"] if f["id"] == "audit.failed"]
+    assert (finding["subject"], finding["severity"]) == ("platform depot", "warning")
+    assert why in finding["evidence"]
 
 
 async def test_a_locked_record_stops_nobody_for_long(

@@ -15,7 +15,9 @@ from tests.database.platform_samples import CloneDatabase
 from tests.database.support import Connect, OpenStore, Producer
 from tests.process.fleet import until_sql
 from worker import maps
+from worker.doctor import examine
 from worker.maps import MapError
+from worker.settings import Settings
 from worker.store import LockTimeout, refreshing
 from worker.store.attaching import attach, detach
 
@@ -69,7 +71,8 @@ async def test_who_locks_what_it_reads_is_not_waited_for(
     depot: str, connect: Connect, open_store: OpenStore
 ) -> None:
     connection, other = await connect(depot), await connect(depot)
-    worker = worker_of(await open_store(depot))
+    store = await open_store(depot)
+    worker = worker_of(store)
     async with other.transaction():
         await other.execute("LOCK depot.pace")
         with capture_logs() as logs:
@@ -78,6 +81,9 @@ async def test_who_locks_what_it_reads_is_not_waited_for(
     row = await schedule(connection, "refresh", "depot.totals")
     assert "lock timeout" in row["error"]
     assert row["done_at"] is None
+    report = await examine(store, Settings.model_construct(providers={}))
+    (finding,) = [f for f in report["findings"] if f["id"] == "schedules.failed"]
+    assert (finding["subject"], finding["severity"]) == ("refresh of depot.totals", "warning")
     await worker.refreshes()
     assert await made(connection) == 1, "not again at once"
     await time_goes_by(connection, "10 minutes")

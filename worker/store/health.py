@@ -43,6 +43,19 @@ SELECT u.source, count(*) AS calls, sum(u.cost_cents) AS cents, min(u.row_key) A
  GROUP BY u.source ORDER BY u.source
 """
 
+_STUCK = """
+SELECT c.chore, c.subject, c.error FROM rowmill.schedules c
+ WHERE c.error IS NOT NULL AND EXISTS (SELECT FROM rowmill.sources s WHERE s.platform = c.platform)
+ ORDER BY 1, 2
+"""
+
+_UNAUDITED = """
+SELECT f.platform, count(*) AS acts, (array_agg(f.why ORDER BY a.id DESC))[1] AS why
+  FROM rowmill.actions a, jsonb_each_text(a.detail -> 'audit_failed') AS f (platform, why)
+ WHERE a.at > now() - interval '30 days' AND a.detail ? 'audit_failed'
+ GROUP BY f.platform ORDER BY f.platform
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -71,6 +84,23 @@ class Undelivered:
     example: str
 
 
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A view that couldn't be refreshed, or a table whose old rows couldn't be removed."""
+
+    chore: str
+    subject: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unaudited:
+    platform: str
+    acts: int
+    why: str
+    """Of the last one."""
+
+
 async def server(store: Store, roles: list[str]) -> Server:
     """`roles`: names that tell a managed service; those that exist come back."""
     ((row),) = await store.fetch(_SERVER, roles)
@@ -88,3 +118,12 @@ async def lost(store: Store) -> Lost | None:
 async def undelivered(store: Store) -> list[Undelivered]:
     """Results that were paid for, and whose job is over without them."""
     return [Undelivered(**dict(row)) for row in await store.fetch(_UNDELIVERED)]
+
+
+async def stuck(store: Store) -> list[Stuck]:
+    return [Stuck(**dict(row)) for row in await store.fetch(_STUCK)]
+
+
+async def unaudited(store: Store) -> list[Unaudited]:
+    """Operators' acts that a platform's audit.sql couldn't record."""
+    return [Unaudited(**dict(row)) for row in await store.fetch(_UNAUDITED)]

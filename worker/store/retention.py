@@ -53,6 +53,12 @@ SELECT min(a.conname::text) AS constraint, s.relation FROM along a
  GROUP BY s.relation ORDER BY s.relation
 """
 
+_READABLE = """
+SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE n.nspname = 'rowmill' AND c.relname = 'sources'
+                  AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'))
+"""
+
 _TIMES = ("timestamp with time zone", "timestamp without time zone", "date")
 
 
@@ -263,7 +269,7 @@ async def problems(connection: Any, platform: Platform) -> list[Problem]:
 
 
 async def _attached(connection: Any) -> list[str]:
-    """Everyone's job tables; a map may be checked before there is a rowmill schema."""
-    if not await connection.fetchval("SELECT to_regclass('rowmill.sources') IS NOT NULL"):
+    """Everyone's job tables; a map may be checked before there are any, or without a right to see."""
+    if not await connection.fetchval(_READABLE):
         return []
     return [row[0] for row in await connection.fetch("SELECT relation FROM rowmill.sources")]
