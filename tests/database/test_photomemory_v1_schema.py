@@ -19,7 +19,11 @@ from tests.database.platform_samples import (
     v1_project,
     v1_user,
 )
-from tests.database.support import add, add_v1_videos
+from tests.database.support import Hand, add, add_v1_videos
+from worker.maps import MapError, load, relocated
+from worker.store import Store
+from worker.store.attaching import attach
+from worker.store.migrations import migrate
 
 PLATFORM = "photomemory_v1"
 
@@ -281,23 +285,63 @@ async def test_the_designs_own_table_would_hold_every_large_video(
             await connection.execute(record)
 
 
-async def test_two_versions_of_the_platform_share_supabases_auth(
-    new_database: NewDatabase,
+async def test_attach_refuses_and_changes_nothing(
+    clone_database: CloneDatabase,
 ) -> None:
-    """This one in a schema of its own: nothing of it is left in public."""
-    dsn = await new_database()
-    moved = (
-        re.sub(r"\bpublic\.", "first.", sql_file(PLATFORM, name))
-        for name in ("schema.sql", "sample.sql")
-    )
-    await run(dsn, "CREATE SCHEMA first", *moved)
+    async def build(dsn: str) -> None:
+        await migrate(dsn)
+        await run(dsn, sql_file(PLATFORM, "schema.sql"), NARROW.format(type="numeric(10,2)"))
+
+    dsn = await clone_database(f"{PLATFORM}-as-designed", build)
+    with pytest.raises(MapError, match=r"usage_records.amount is numeric\(10,2\)"):
+        await attach(dsn, load(PLATFORM))
     connection = await asyncpg.connect(dsn)
-    in_public = await connection.fetchval(
-        "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"
-    )
-    assert in_public == 0
-    assert await connection.fetchval("SELECT count(*) FROM first.users") == 10
-    await connection.execute(sql_file("photomemory", "schema.sql"))
-    await connection.execute(sql_file("photomemory", "sample.sql"))
+    assert await connection.fetchval("SELECT count(*) FROM rowmill.sources") == 0
+    ((_, message),) = await objections(connection)
+    await connection.execute(mending(message))
+    await connection.execute("DROP TRIGGER trigger_track_media_storage ON media_items")
+    said: list[str] = []
+    await attach(dsn, load(PLATFORM), report=said.append)
+    assert [line for line in said if line.startswith("warning: public.media_items has no trigger")]
+    assert await connection.fetchval("SELECT count(*) FROM rowmill.sources") == 1
+    await connection.close()
+
+
+async def test_both_versions_of_the_platform_in_one_database(new_database: NewDatabase) -> None:
+    """Each in a schema of its own, with one auth; nothing of either is left in public."""
+    dsn = await new_database()
+    await migrate(dsn)
+    for platform in (PLATFORM, "photomemory"):
+        scripts = (sql_file(platform, name) for name in ("schema.sql", "sample.sql"))
+        await run(
+            dsn, f"CREATE SCHEMA {platform}", *(relocated(script, platform) for script in scripts)
+        )
+        await attach(dsn, load(platform, schema=platform))
+    connection = await asyncpg.connect(dsn)
     assert await connection.fetchval("SELECT count(*) FROM auth.users") == 20
+    in_public = (
+        "SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = n.oid)"
+        " + (SELECT count(*) FROM pg_type WHERE typnamespace = n.oid)"
+        " + (SELECT count(*) FROM pg_proc WHERE pronamespace = n.oid)"
+        " FROM pg_namespace n WHERE nspname = 'public'"
+    )
+    assert await connection.fetchval(in_public) == 0
+    await add(
+        connection,
+        f"{PLATFORM}.generated_videos",
+        project_id=v1_project(4),
+        ai_prompt="Waves",
+        generation_service="replicate",
+    )
+    store = await Store.open(dsn)
+    hand = await Hand.hire(store)
+    works = await hand.take()
+    assert set((await hand.succeed(works)).values()) == {"settled"}
+    await store.close()
+    assert await connection.fetchval(f"SELECT count(*) FROM {PLATFORM}.media_items") == 1
+    await connection.execute(f"DROP INDEX {PLATFORM}.idx_generated_videos_recent")
+    with pytest.raises(MapError) as refused:
+        await attach(dsn, load(PLATFORM, schema=PLATFORM))
+    await connection.execute(mending(str(refused.value)))
+    await attach(dsn, load(PLATFORM, schema=PLATFORM))
     await connection.close()

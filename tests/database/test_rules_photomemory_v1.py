@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import secrets
 from collections.abc import Callable
 from datetime import timedelta
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -388,3 +392,39 @@ async def test_a_project_follows_only_its_latest_video(
     await hand.fail([new])
     seen.append(await project_of(connection))
     assert seen == ["processing", "processing", "failed"]
+
+
+# --------------------------------------------------------------------------- rights
+
+README = Path(str(files("sql") / "platforms" / "photomemory_v1" / "README.md"))
+ROWMILL = """
+GRANT USAGE ON SCHEMA rowmill TO {role};
+GRANT ALL ON ALL TABLES IN SCHEMA rowmill TO {role};
+GRANT ALL ON ALL SEQUENCES IN SCHEMA rowmill TO {role};
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA rowmill TO {role};
+"""
+
+
+async def test_a_worker_needs_no_more_than_the_readme_says(
+    photomemory_v1: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection = await connect(photomemory_v1)
+    (rights,) = re.findall(r"```sql\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    role, password = f"rowmill_test_{secrets.token_hex(6)}", secrets.token_hex(16)
+    await connection.execute(f"CREATE ROLE {role} LOGIN BYPASSRLS PASSWORD '{password}'")
+    try:
+        await connection.execute(ROWMILL.format(role=role) + rights.replace("rowmill_worker", role))
+        dsn = re.sub(r"^(\w+://)([^@/]*@)?", rf"\1{role}:{password}@", photomemory_v1)
+        store = await open_store(dsn)
+        hand = await Hand.hire(store)
+        await made_in(connection, 10)
+        keys = await add_v1_videos(connection, 4)
+        works = await hand.take(4)
+        await store.progress("generated_videos", [entry(work, 30) for work in works])
+        assert await hand.fail(works[:1]) == {keys[0]: "settled"}
+        assert await hand.retry(works[1:2]) == {keys[1]: "settled"}
+        assert await hand.cancel(works[2:3]) == {keys[2]: "settled"}
+        assert await hand.succeed(works[3:]) == {keys[3]: "settled"}
+        await store.close()
+    finally:
+        await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
