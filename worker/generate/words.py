@@ -219,12 +219,16 @@ QUEUE_COLUMNS = "source, row_key, lane, rank, ready_at, state, run, tenant"
 
 
 def run_of(target: Target, row: str, *, again: str = "false") -> str:
-    """Run 1 for a row the ledger has never seen, without a function call."""
+    """Run 1 for a row the ledger has never seen, without a function call.
+
+    With a limit it is one probe for each row: EXISTS may be planned as a hash of all the source has.
+    """
     key = f"{row}.{ident(target.source.key)}::text"
     source = literal(target.source.name)
     return (
-        f"CASE WHEN EXISTS (SELECT FROM rowmill.submissions s WHERE s.source = {source} "
-        f"AND s.row_key = {key}) THEN rowmill.run_of({source}, {key}, {again}) ELSE 1 END"
+        f"CASE WHEN (SELECT s.id FROM rowmill.submissions s WHERE s.source = {source} "
+        f"AND s.row_key = {key} LIMIT 1) IS NOT NULL "
+        f"THEN rowmill.run_of({source}, {key}, {again}) ELSE 1 END"
     )
 
 

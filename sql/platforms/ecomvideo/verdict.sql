@@ -1,5 +1,22 @@
 -- One row per job, and whether all that the rules promise of it holds. Customers pay in credits, which
--- are no usage records: they have to add up instead, for the owner of each video.
+-- are no usage records: they have to add up instead, for the owner of each video. A completed video is
+-- told of once for each job that made it.
+WITH job AS MATERIALIZED (
+  SELECT
+    one.*,
+    lower(replace(one.job_type, '_', '')) AS kind,
+    rowmill.said_id(one.job_data, 'video_id') AS video_id
+  FROM public.background_jobs AS one
+), told AS MATERIALIZED (
+  SELECT
+    job.video_id,
+    count(*) FILTER (WHERE job.kind = 'generatevideo' AND job.status = 'Completed') AS made,
+    count(*) FILTER (
+      WHERE job.kind = 'sendnotification' AND rowmill.said(job.job_data, 'type') = 'VideoCompleted'
+    ) AS notices
+  FROM job
+  GROUP BY job.video_id
+)
 SELECT
   'video_jobs' AS source,
   job.id::text AS key,
@@ -21,7 +38,8 @@ SELECT
       AND video.metadata ? 'duration' AND video.completed_at IS NOT NULL AND video.error_message IS NULL
       AND video.generation_cost_credits > 0 AND video.ai_provider <> '' AND video.updated_by = 'rowmill'
       AND job.error_message IS NULL AND job.completed_at >= job.started_at
-      AND credit.used = credit.due AND followed.notices = followed.wanted
+      AND credit.used = credit.due
+      AND told.notices = CASE WHEN wanted.news THEN told.made ELSE 0 END
     WHEN job.kind = 'generatevideo' AND job.status = 'Failed' THEN
       (video.id IS NULL OR video.status IN ('Failed', 'Cancelled') OR video.completed_at >= job.started_at)
       AND job.error_message <> '' AND coalesce(credit.used = credit.due, true)
@@ -29,13 +47,7 @@ SELECT
     WHEN job.kind = 'generatethumbnail' AND job.status = 'Completed' THEN video.thumbnail_url <> ''
     ELSE true
   END, false) AND coalesce(job.attempts, 0) <= coalesce(job.max_attempts, 3) AS consistent
-FROM (
-  SELECT
-    one.*,
-    lower(replace(one.job_type, '_', '')) AS kind,
-    rowmill.said_id(one.job_data, 'video_id') AS video_id
-  FROM public.background_jobs AS one
-) AS job
+FROM job
 LEFT JOIN public.videos AS video ON video.id = job.video_id
 LEFT JOIN LATERAL (
   SELECT
@@ -56,16 +68,10 @@ LEFT JOIN LATERAL (
     ) AS due
   WHERE job.kind = 'generatevideo'
 ) AS credit ON true
+LEFT JOIN told ON told.video_id = job.video_id
 LEFT JOIN LATERAL (
-  SELECT
-    count(*) AS notices,
-    max(coalesce((
-      SELECT setting.video_completed FROM public.notification_settings AS setting
-      WHERE setting.user_id = video.user_id
-    ), true)::integer) AS wanted
-  FROM public.background_jobs AS next
-  WHERE job.kind = 'generatevideo' AND job.status = 'Completed'
-    AND lower(replace(next.job_type, '_', '')) = 'sendnotification'
-    AND rowmill.said_id(next.job_data, 'video_id') = video.id
-    AND rowmill.said(next.job_data, 'type') = 'VideoCompleted'
-) AS followed ON true;
+  SELECT coalesce((
+    SELECT setting.video_completed FROM public.notification_settings AS setting
+    WHERE setting.user_id = video.user_id
+  ), true) AS news
+) AS wanted ON true;

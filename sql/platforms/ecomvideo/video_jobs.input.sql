@@ -15,16 +15,7 @@ SELECT
     'product', product.is,
     'rule', rule.is,
     -- What was begun goes on, whatever the plan says by now.
-    'begun', (
-      SELECT made.id
-      FROM rowmill.queue AS claim
-      JOIN rowmill.submissions AS made
-        ON made.source = 'video_jobs' AND made.row_key = claim.row_key AND made.run = claim.run
-      WHERE claim.source = (SELECT one.id FROM rowmill.sources AS one WHERE one.name = 'video_jobs')
-        AND claim.row_key = job.id::text
-        AND made.state NOT IN ('failed', 'cancelled', 'written_off')
-      LIMIT 1
-    ) IS NOT NULL
+    'begun', paid.id IS NOT NULL
   ) AS input
 FROM (
   SELECT
@@ -143,4 +134,18 @@ LEFT JOIN LATERAL (
   ))
   ORDER BY length(one.domain) DESC
   LIMIT 1
-) AS rule ON true;
+) AS rule ON true
+LEFT JOIN LATERAL (
+  SELECT waiting.run
+  FROM rowmill.queue AS waiting
+  WHERE waiting.source = (SELECT one.id FROM rowmill.sources AS one WHERE one.name = 'video_jobs')
+    AND waiting.row_key = job.id::text
+  LIMIT 1
+) AS claim ON true
+LEFT JOIN LATERAL (
+  SELECT made.id
+  FROM rowmill.submissions AS made
+  WHERE made.source = 'video_jobs' AND made.row_key = job.id::text AND made.run = claim.run
+    AND made.state NOT IN ('failed', 'cancelled', 'written_off')
+  LIMIT 1
+) AS paid ON true;
