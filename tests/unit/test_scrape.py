@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from jobs.contract import Failed, FailureKind, Outcome, RetryLater, Succeeded, Yield
+from jobs.contract import Failed, FailureKind, JobEnds, Outcome, RetryLater, Succeeded, Yield
 from jobs.providers.transport import Client
 from jobs.sandbox import Sandbox
 from tests.unit.web import Web, run
 
 KIND = "background:scrape_product"
-RULE = {
+RULE: dict[str, Any] = {
     "domain": "127.0.0.1",
     "platform": "Sandbox",
     "delay_ms": 1500,
@@ -206,8 +206,7 @@ async def test_what_an_answer_means_for_the_job(
     async with server(answering(**answer)) as url:
         outcome = await run(ctx, KIND, {"payload": {"url": url}})
     assert isinstance(outcome, kind), outcome
-    reason = outcome.reason if isinstance(outcome, Yield) else outcome.failure.message
-    assert says in reason
+    assert says in str(JobEnds(outcome))
 
 
 async def test_a_server_is_left_alone_as_long_as_it_asks(ctx: Web) -> None:
