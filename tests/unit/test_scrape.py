@@ -132,6 +132,22 @@ async def test_a_rules_headers_are_sent_but_for_those_that_are_ours(ctx: Web) ->
     assert "content-length" not in heard
 
 
+async def test_a_redirect_elsewhere_takes_only_what_is_anybodys(ctx: Web) -> None:
+    heard: dict[str, str] = {}
+
+    async def listen(request: web.Request) -> web.Response:
+        heard.update({name.lower(): value for name, value in request.headers.items()})
+        return web.Response(text="<h1 class=title>Lamp</h1>", content_type="text/html")
+
+    async with server(listen) as there:
+        moved = answering(status=301, headers={"Location": f"{there}?new"})
+        async with server(moved) as url:
+            await product(ctx, url, {**RULE, "headers": {"Authorization": "key", "X-Shop": "yes"}})
+    assert not {"authorization", "x-shop", "cookie"} & heard.keys()
+    assert heard["accept-encoding"] == "gzip"
+    assert "Rowmill" in heard["user-agent"]
+
+
 @pytest.mark.parametrize(
     ("rule", "says"),
     [
