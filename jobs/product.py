@@ -138,11 +138,14 @@ def availability(text: str) -> str:
     found = AVAILABILITY.search(word)
     if found is None:
         return word[:50]
-    return "".join(part.capitalize() for part in re.split(r"[\s_-]+", " ".join(found.groups())))
+    first, second = (part.lower() for part in found.groups())
+    return f"{'OutOf' if first.startswith('out') else first.capitalize()}{second.capitalize()}"
 
 
 def absolute(url: str, page: str) -> str | None:
     """None for what is no http address or too long for the platform."""
+    if not url.strip():
+        return None
     try:
         joined = urljoin(page, tidy(url).replace(" ", "%20"))
         parts = urlsplit(joined)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -93,11 +94,11 @@ def json_ld(page: LexborHTMLParser) -> Found:
 
 def objects(value: Any) -> Iterator[Mapping[str, Any]]:
     """Every object in it, outer ones first."""
-    waiting = [value]
+    waiting = deque([value])
     for _ in range(MAX_NODES):
         if not waiting:
             return
-        here = waiting.pop(0)
+        here = waiting.popleft()
         if isinstance(here, dict):
             yield here
             waiting += here.values()
@@ -133,7 +134,8 @@ def product_node(node: Mapping[str, Any]) -> Found:
         "best_rating": rating.get("bestRating"),
         "review_count": rating.get("reviewCount") or rating.get("ratingCount"),
     }
-    images = [Image(url) for item in _list(node.get("image")) if (url := _text(item, "url"))]
+    pictures = [i for i in _list(node.get("image")) if isinstance(i, str | dict)]
+    images = [Image(url) for item in pictures if (url := _text(item, "url"))]
     return Found(
         {name: text for name, value in texts.items() if (text := _text(value, "name"))},
         images[:MAX_IMAGES],

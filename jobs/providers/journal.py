@@ -40,7 +40,7 @@ class LostClaim(Exception):
 
 
 class NotNow(Exception):
-    """Nothing may be spent now: a budget or a rate is used up, or everything is paused."""
+    """Not now: a budget or a rate is used up, everything is paused, or others have their turn."""
 
     def __init__(self, reason: str, after: float, *, keeps_place: bool = False) -> None:
         super().__init__(reason)

@@ -117,6 +117,13 @@ class Sandbox:
             for charge in charges
         ]
 
+    async def visits(self, path: str) -> list[float]:
+        """When pages below this path of its shop were asked for, in seconds of its clock."""
+        visits = (await self._client.get("/control/visits")).json()["visits"]
+        return sorted(
+            at for where, times in visits.items() if where.startswith(path) for at in times
+        )
+
     async def fault(self, fault: str, *, match: str = "", times: int | None = None) -> None:
         """A rule for requests whose text holds `match`; see `jobs.sandbox.faults`."""
         rule = {"fault": fault, "match": match, "times": times}

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from jobs.contract import Failed, FailureKind, Outcome, RetryLater, Succeeded, Yield
+from jobs.contract import Failed, FailureKind, JobEnds, Outcome, RetryLater, Succeeded, Yield
 from jobs.providers.transport import Client
 from jobs.sandbox import Sandbox
 from tests.unit.web import Web, run
 
 KIND = "background:scrape_product"
-RULE = {
+RULE: dict[str, Any] = {
     "domain": "127.0.0.1",
     "platform": "Sandbox",
     "delay_ms": 1500,
@@ -132,6 +132,22 @@ async def test_a_rules_headers_are_sent_but_for_those_that_are_ours(ctx: Web) ->
     assert "content-length" not in heard
 
 
+async def test_a_redirect_elsewhere_takes_only_what_is_anybodys(ctx: Web) -> None:
+    heard: dict[str, str] = {}
+
+    async def listen(request: web.Request) -> web.Response:
+        heard.update({name.lower(): value for name, value in request.headers.items()})
+        return web.Response(text="<h1 class=title>Lamp</h1>", content_type="text/html")
+
+    async with server(listen) as there:
+        moved = answering(status=301, headers={"Location": f"{there}?new"})
+        async with server(moved) as url:
+            await product(ctx, url, {**RULE, "headers": {"Authorization": "key", "X-Shop": "yes"}})
+    assert not {"authorization", "x-shop", "cookie"} & heard.keys()
+    assert heard["accept-encoding"] == "gzip"
+    assert "Rowmill" in heard["user-agent"]
+
+
 @pytest.mark.parametrize(
     ("rule", "says"),
     [
@@ -206,8 +222,7 @@ async def test_what_an_answer_means_for_the_job(
     async with server(answering(**answer)) as url:
         outcome = await run(ctx, KIND, {"payload": {"url": url}})
     assert isinstance(outcome, kind), outcome
-    reason = outcome.reason if isinstance(outcome, Yield) else outcome.failure.message
-    assert says in reason
+    assert says in str(JobEnds(outcome))
 
 
 async def test_a_server_is_left_alone_as_long_as_it_asks(ctx: Web) -> None:
