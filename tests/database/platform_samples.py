@@ -14,7 +14,7 @@ import asyncpg
 NewDatabase = Callable[[], Awaitable[str]]
 CloneDatabase = Callable[[str, Callable[[str], Awaitable[None]]], Awaitable[str]]
 
-PLATFORMS = ("photomemory", "ebook")
+PLATFORMS = ("photomemory", "ebook", "education")
 GIGABYTE = 1024**3
 
 
