@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from pydantic import BaseModel, Field, ValidationError
 
+from jobs.sandbox import samples
 from jobs.sandbox.bill import Bill, plain
 from jobs.sandbox.faults import Faults, UnknownFaultError
 from jobs.sandbox.gate import Gate, RefusalError, Vendor
@@ -105,6 +106,7 @@ class Sandbox:
         app.add_routes(Shop().routes())
         app.add_routes(
             [
+                web.get("/samples/{name}", samples.show),
                 web.get("/bill", self._show_bill),
                 web.get("/bill/summary", self._show_summary),
                 web.get("/control/faults", self._show_faults),

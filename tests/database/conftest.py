@@ -50,6 +50,11 @@ async def ecomvideo(clone_database: CloneDatabase) -> str:
 
 
 @pytest.fixture
+async def education(clone_database: CloneDatabase) -> str:
+    return await clone_database("education-attached", attached("education"))
+
+
+@pytest.fixture
 async def both(clone_database: CloneDatabase) -> str:
     """Both platforms in one database: three job tables that share one queue."""
     return await clone_database("both-attached", attached("photomemory", "ebook"))

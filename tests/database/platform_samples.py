@@ -14,7 +14,7 @@ import asyncpg
 NewDatabase = Callable[[], Awaitable[str]]
 CloneDatabase = Callable[[str, Callable[[str], Awaitable[None]]], Awaitable[str]]
 
-PLATFORMS = ("photomemory", "photomemory_v1", "ebook")
+PLATFORMS = ("photomemory", "photomemory_v1", "ecomvideo", "education", "ebook")
 GIGABYTE = 1024**3
 
 

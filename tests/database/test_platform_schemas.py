@@ -110,6 +110,13 @@ BASE_ROWS = {
             END IF;
         END $$;
     """,
+    "education": """
+        INSERT INTO public.media_files
+          (user_id, filename, original_filename, file_path, file_size, mime_type)
+        SELECT id, 'a.png', 'A.png', 'uploads/a.png', 1, 'image/png' FROM public.users LIMIT 1;
+        INSERT INTO public.course_completions (user_id, course_id, rating)
+        SELECT u.id, c.id, 5 FROM public.users u, public.courses c LIMIT 1;
+    """,
 }
 
 BROKEN = {
@@ -191,6 +198,14 @@ BROKEN = {
             "current_period_end = current_period_start"
         ),
         "background_jobs.background_jobs_status_check": "status = 'lost'",
+    },
+    "education": {
+        "users.valid_email": "email = 'nobody'",
+        "users.valid_phone": "phone = '0'",
+        "courses.valid_rating": "average_rating = 6",
+        "courses.course_price_consistency": "is_free = NOT is_free",
+        "course_completions.course_completions_rating_check": "rating = 6",
+        "media_files.valid_file_size": "file_size = 0",
     },
 }
 

@@ -12,7 +12,7 @@
 
 INSERT INTO public.users (id, email, name, created_at)
 SELECT ('f0000000-0000-4000-8000-00000000000' || n)::uuid, format('teacher%s@example.com', n),
-       'Teacher ' || n, '2026-01-15 08:00+00'
+       'Teacher ' || n, '2026-01-15 08:00+00'::timestamptz
 FROM generate_series(1, 3) AS n
 UNION ALL
 SELECT ('f1000000-0000-4000-8000-00000000000' || n)::uuid, format('student%s@example.com', n),

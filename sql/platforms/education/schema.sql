@@ -11,7 +11,7 @@
 --  2. users lost its role with the enhanced version, so idx_users_role and the policy that read it
 --     are gone.
 --  3. courses: is_free is FALSE and price 0 by default, which course_price_consistency refuses. A
---     course without a price is free now.
+--     course without a price is free now. valid_price is gone: the other refuses all that it did.
 --  4. course_lessons: unique_lesson_order (course, order) contradicts UNIQUE (section, order):
 --     every section counts its lessons from one. The section's stays.
 --  5. lesson_progress: the primary key of a partitioned table must contain the partition key, so it
@@ -152,7 +152,6 @@ CREATE TABLE public.courses (
   created_at TIMESTAMPTZ DEFAULT NOW(),
   updated_at TIMESTAMPTZ DEFAULT NOW(),
 
-  CONSTRAINT valid_price CHECK (price >= 0),
   CONSTRAINT valid_rating CHECK (average_rating >= 0 AND average_rating <= 5),
   CONSTRAINT course_price_consistency CHECK (
     (is_free = TRUE AND price = 0) OR

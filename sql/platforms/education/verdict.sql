@@ -25,7 +25,8 @@ SELECT
         WHEN 'public' THEN file.cdn_url IS NOT NULL AND file.cache_expires_at > file.created_at
         ELSE NOT jsonb_path_exists(file.processed_variants, '$.**.url ? (@ != null)')
       END
-    WHEN 'failed' THEN file.processed_variants = '{}' AND file.cdn_url IS NULL
-    ELSE file.processed_variants = '{}'
+    ELSE file.visibility = 'public' OR NOT jsonb_path_exists(
+      file.processed_variants, '$.**.url ? (@ != null)'
+    )
   END AS consistent
 FROM public.media_files AS file;

@@ -1,0 +1,26 @@
+"""Kinds of work for the process tests of media, served by real workers through ROWMILL_HANDLERS."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from jobs.contract import Context, Job, Outcome, Succeeded
+from jobs.registry import kind
+
+
+@kind("background:webhook_delivery", timeout=120)
+async def busy(job: Job, ctx: Context) -> Outcome:
+    """Keep a processor busy for as long as the payload says, never asleep."""
+    payload = job.input["payload"]
+    await ctx.compute(crunch, float(payload["seconds"]), Path(payload["file"]), timeout=100)
+    return Succeeded()
+
+
+def crunch(seconds: float, file: Path) -> int:
+    file.write_text(str(os.getpid()))
+    until, rounds = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        rounds += sum(range(1000))
+    return rounds
