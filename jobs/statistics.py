@@ -1,8 +1,7 @@
 """Counts and readability of a chapter's or a project's text. Costs nothing.
 
 Syllables are counted by two rules, tuned on 141 common English words: 130 right, one syllable short
-in sum. pyphen's hyphenation patterns got a third wrong (they say where a line may break), and
-textstat fetches a dictionary from the network at first use.
+in sum. Why by no library: docs/decisions/0012-readability-by-our-own-rules.md.
 """
 
 from __future__ import annotations

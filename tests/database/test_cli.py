@@ -257,6 +257,7 @@ async def test_detach_leaves_no_trace(
     assert list(await queued(connection)) == [key]
     listed = {row["platform"]: row for row in (await rowmill(dsn, "platforms", "--json")).json}
     assert listed["photomemory"]["attached"]
+    assert listed["photomemory"]["demo"]
     assert not listed["ebook"]["attached"]
 
     said = await rowmill(dsn, "detach", "photomemory", "--json")

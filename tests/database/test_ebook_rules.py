@@ -83,9 +83,14 @@ async def test_input_of_a_generation(clone_database: CloneDatabase) -> None:
             "replace_content": None,
         }
         assert (found[bare]["temperature"], found[bare]["chapter_id"]) == (0.7, None)
-        await connection.execute("UPDATE users.users SET status = NULL")
-        found = await Rule(connection, "ebook/ai_generations.input").inputs([bare])
-        assert found[bare]["user_status"] == "active"
+        for status, read in {
+            None: "active",
+            "suspended": "suspended",
+            "deleted": "deleted",
+        }.items():
+            await connection.execute("UPDATE users.users SET status = $1", status)
+            found = await Rule(connection, "ebook/ai_generations.input").inputs([bare])
+            assert found[bare]["user_status"] == read
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,21 @@ async def test_a_text_the_table_refuses_is_held(
     assert [str(row[0]) for row in charged] == [good]
 
 
+async def test_a_failure_too_dear_for_its_row_is_held_and_stops_no_other(
+    ebook: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(ebook), await open_store(ebook)
+    hand, desk = await Hand.hire(store), Desk(store)
+    bad, good = await add_texts(connection, 2)
+    works = {w.key: w for w in await hand.take(2)}
+    failed = like(works[bad], verb="fail", error="no text", cost_cents=Decimal(100_000))
+    await desk.step(failed, settlement(works[good]))
+    waits = await queued(connection)
+    assert {key: row["state"] for key, row in waits.items()} == {bad: "held"}
+    assert "check_reasonable_cost" in waits[bad]["note"]
+    assert (await generation(connection, good))["status"] == "completed"
+
+
 @pytest.mark.parametrize("kind", ["content_statistics", "embed_content"])
 async def test_content_of_an_impossible_type_fails_alone(
     kind: str, ebook: str, connect: Connect, open_store: OpenStore

@@ -99,7 +99,7 @@ def test_a_gate_excuses_only_those_behind_it(gates: dict[str, Any], inversions: 
     assert found.inversions == inversions
 
 
-@pytest.mark.parametrize(("waited", "inversions"), [(2, 0), (4, 1)])
+@pytest.mark.parametrize(("waited", "inversions"), [(4, 0), (5, 1)])
 def test_after_the_beginning_it_must_have_waited_for_some_seconds(
     waited: int, inversions: int
 ) -> None:
@@ -111,7 +111,7 @@ def test_after_the_beginning_it_must_have_waited_for_some_seconds(
 def test_who_came_back_has_waited_since_then() -> None:
     away = move(3, 2, "scheduled", 9, **TEXT)
     back = move(4, 2, "ready", 9, **TEXT)
-    early, late = move(5, 1, "claimed", 5), move(8, 1, "claimed", 5)
+    early, late = move(8, 1, "claimed", 5), move(9, 1, "claimed", 5)
     assert order(watched(*READY, away, back, early)).inversions == 0
     assert order(watched(*READY, away, back, late)).inversions == 1
 

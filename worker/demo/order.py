@@ -23,7 +23,7 @@ from typing import Any
 
 from worker.store import Store
 
-SETTLED = timedelta(seconds=3)
+SETTLED = timedelta(seconds=5)
 """A row that became ready so long before a claim was seen by whoever made it."""
 
 WATCH = """

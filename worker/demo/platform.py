@@ -45,10 +45,11 @@ class Shown:
 
     @cached_property
     def platform(self) -> Platform:
-        return load(self.name, self.schema)
+        return load(self.name, schema=self.schema)
 
     def sql(self, file: str) -> str:
-        return relocated(_text(self.name, file), self.schema)
+        text = _text(self.name, file)
+        return text if self.schema is None else relocated(text, self.schema)
 
 
 def _text(name: str, file: str) -> str:

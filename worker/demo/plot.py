@@ -28,7 +28,7 @@ LOOK = 0.2
 BY_MESSAGE = 3
 
 # Per live worker: jobs in hand, those of them in flight at a provider, and calls whose answer it
-# still waits for. Where nothing is bought, work in hand is all there is to lose.
+# still waits for. Where no provider takes its time, work in hand is all there is to lose.
 _IN_HAND = """
 SELECT w.name, count(*) AS claims, sum(u.accepted) AS accepted, sum(u.intents) AS intents
   FROM rowmill.queue q
@@ -40,7 +40,9 @@ SELECT w.name, count(*) AS claims, sum(u.accepted) AS accepted, sum(u.intents) A
          FROM rowmill.submissions u
         WHERE u.source = s.name AND u.row_key = q.row_key AND u.worker = w.id) u
  GROUP BY w.name
-HAVING sum(u.accepted) > 0 OR NOT EXISTS (SELECT FROM rowmill.submissions) ORDER BY 3 DESC, 2 DESC
+HAVING sum(u.accepted) > 0
+    OR NOT EXISTS (SELECT FROM rowmill.queue WHERE lane IN ('replicate', 'runway', 'freepik'))
+ ORDER BY 3 DESC, 2 DESC
 """
 _SOME_DONE = """
 SELECT CASE WHEN EXISTS (SELECT FROM rowmill.submissions)

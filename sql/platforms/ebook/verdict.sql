@@ -34,10 +34,7 @@ SELECT
     CASE job.status
         WHEN 'completed'
         THEN job.completed_at IS NOT NULL AND job.error_message IS NULL AND CASE job.job_type
-            WHEN 'embed_content' THEN EXISTS (
-                SELECT FROM content.content_embeddings AS made
-                WHERE made.content_id = (job.payload ->> 'content_id')::uuid
-            )
+            -- Not of embed_content: without pgvector there is no table to name.
             WHEN 'content_statistics' THEN EXISTS (
                 SELECT FROM content.content_statistics AS made
                 WHERE made.content_id = (job.payload ->> 'content_id')::uuid
