@@ -53,7 +53,11 @@ def foretell(source: Source, found: Found | None, handlers: Iterable[str]) -> To
         ranks=ranks,
         usual=_usual(source, table),
         sampled=bool(found and found.sampled),
-        problems=_words(source, table) + _priorities(source, ranks),
+        problems=[
+            *_uncounted(source, found),
+            *_words(source, table),
+            *_priorities(source, ranks),
+        ],
     )
 
 
@@ -166,6 +170,12 @@ def _lanes(counts: Sequence[Count]) -> list[dict[str, Any]]:
 
 
 # --------------------------------------------------------------------------- words that can't be
+
+
+def _uncounted(source: Source, found: Found | None) -> list[Problem]:
+    if found is None or found.uncounted is None:
+        return []
+    return [Problem("warn", f"{source.name}: {found.uncounted}")]
 
 
 def _words(source: Source, table: Table | None) -> list[Problem]:
