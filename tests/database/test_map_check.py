@@ -192,6 +192,10 @@ async def test_every_problem_is_told(
     for problem in ("sources[0].status.ready", "status.reddy", "priority.default"):
         assert problem in said.err
     assert "(table public.letters)" in said.err
+    path.write_text(MAP.replace("public.letters", "public.Letters"))
+    said = await rowmill(dsn, "map", "check", "map.toml")
+    assert said.code == 1
+    assert "named in small letters" in said.err
     path.write_text("platform = ")
     assert (await rowmill(dsn, "map", "check", "map.toml")).code == 1
 
