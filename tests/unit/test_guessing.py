@@ -90,7 +90,8 @@ def test_the_default_is_a_word_even_if_no_row_has_it() -> None:
     assert (status.ready, status.succeeded) == (["fresh"], "done")
     status = source_of(table(state("done", origin="rows", default="new"))).status
     assert (status.ready, status.succeeded) == (["new"], "done")
-    assert source_of(table(state(origin=None, default="new"))).status.ready == ["new"]
+    status = source_of(table(state(origin=None, default="Pending"))).status
+    assert (status.ready, status.running, status.failed) == (["Pending"], "Processing", "Failed")
 
 
 def test_which_column_is_the_status() -> None:

@@ -130,7 +130,7 @@ def _word_for(column: Column, state: str, words: list[str], free: list[str]) -> 
         word = free.pop(0)
     else:
         why = f"no word for a job that {_MEANS[state]} was seen: fill in yours"
-        word = _styled(known.STATES[state][0], column.words)
+        word = _styled(known.STATES[state][0], _known(column))
     return Guess(state, [word] if state == "ready" else word, "unsure", why)
 
 
