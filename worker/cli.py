@@ -34,7 +34,7 @@ app = typer.Typer(
         "Runs the AI jobs in your Postgres tables: no job lost, no provider paid twice.\n\n"
         "ROWMILL_DATABASE_URL names the database; every setting is in docs/configuration.md.\n\n"
         "First steps: rowmill demo. With your own database: rowmill migrate, rowmill attach "
-        "PLATFORM, rowmill run.\n\n"
+        "PLATFORM, rowmill run. With a table of your own: rowmill map new, docs/adopt.md.\n\n"
         "Exit codes: 0 done, 1 not found, refused, or something needs a person, 2 wrong usage or "
         "settings, 3 the database can't be reached."
     ),

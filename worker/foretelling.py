@@ -53,7 +53,12 @@ def foretell(source: Source, found: Found | None, handlers: Iterable[str]) -> To
         ranks=ranks,
         usual=_usual(source, table),
         sampled=bool(found and found.sampled),
-        problems=_words(source, table) + _priorities(source, ranks),
+        problems=[
+            *_capitals(source),
+            *_uncounted(source, found),
+            *_words(source, table),
+            *_priorities(source, ranks),
+        ],
     )
 
 
@@ -166,6 +171,25 @@ def _lanes(counts: Sequence[Count]) -> list[dict[str, Any]]:
 
 
 # --------------------------------------------------------------------------- words that can't be
+
+
+def _capitals(source: Source) -> list[Problem]:
+    """The server is asked for tables as SQL writes them: in small letters, if not quoted."""
+    if source.table == source.table.lower():
+        return []
+    return [
+        Problem(
+            "refuse",
+            f"{source.name}: table = {source.table!r}: schemas and tables are named in small "
+            "letters; ALTER TABLE … RENAME TO, or a table of its own for the jobs",
+        )
+    ]
+
+
+def _uncounted(source: Source, found: Found | None) -> list[Problem]:
+    if found is None or found.uncounted is None:
+        return []
+    return [Problem("warn", f"{source.name}: {found.uncounted}")]
 
 
 def _words(source: Source, table: Table | None) -> list[Problem]:

@@ -24,8 +24,8 @@ LANES = (
 
 def test_without_a_name_it_is_the_two_of_the_first_tour() -> None:
     assert [(one.name, one.schema) for one in choose(())] == [
-        ("photomemory", None),
-        ("ebook", None),
+        ("photomemory", "public"),
+        ("ebook", "public"),
     ]
 
 
@@ -42,7 +42,7 @@ def test_who_would_share_public_gets_a_schema_of_its_name(
         (tmp_path / name).mkdir()
         (tmp_path / name / "map.toml").write_text(f'table = "{table}"')
     found = [(one.name, one.schema) for one in Shown.among(["one", "two", "three"])]
-    assert found == [("one", "one"), ("two", "two"), ("three", None)]
+    assert found == [("one", "one"), ("two", "two"), ("three", "public")]
     assert Shown.among(["two", "three"])[0].schema is None
 
 

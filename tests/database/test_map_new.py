@@ -10,7 +10,15 @@ import pytest
 
 from tests.database.mapping import Rowmill, rowmill_in
 from tests.database.platform_samples import CloneDatabase, NewDatabase, run, sql_file
-from tests.database.support import Connect, Hand, OpenStore, add_background, add_texts, add_videos
+from tests.database.support import (
+    Connect,
+    Hand,
+    OpenStore,
+    add_background,
+    add_texts,
+    add_videos,
+    queued,
+)
 from worker import maps
 from worker.guessing import Column, Table, propose, render
 from worker.maps import MapError, Source
@@ -159,6 +167,32 @@ async def test_what_can_be_no_job_table_is_refused(new_database: NewDatabase) ->
     }.items():
         with pytest.raises(MapError, match=why):
             await describe(dsn, [table])
+
+
+async def test_a_partitioned_table_and_a_very_wide_one(
+    rowmill: Rowmill, new_database: NewDatabase, connect: Connect, tmp_path: Path
+) -> None:
+    dsn = await new_database()
+    columns = ", ".join(f"c{number} text" for number in range(1400))
+    await migrate(dsn)
+    await run(
+        dsn,
+        "CREATE TABLE whole (id bigint, at date, state text DEFAULT 'new', PRIMARY KEY (id, at))"
+        " PARTITION BY RANGE (at)",
+        "CREATE TABLE leaf PARTITION OF whole FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')",
+        f"CREATE TABLE wide (code text PRIMARY KEY, {columns}, state text DEFAULT 'new')",
+        "INSERT INTO whole VALUES (1, '2026-05-05', 'done')",
+    )
+    tables = ("--table", "whole", "--table", "wide", "--platform", "both")
+    said = await rowmill(dsn, "map", "new", *tables, "--output", "map.toml")
+    assert said.code == 0, said.err
+    assert len((tmp_path / "map.toml").read_text().splitlines()) < 100
+    assert (await rowmill(dsn, "map", "check", "map.toml")).code == 0
+    await attach(dsn, maps.load(str(tmp_path / "map.toml")))
+    connection = await connect(dsn)
+    await connection.execute("INSERT INTO whole VALUES (7, '2026-06-06')")
+    await connection.execute("INSERT INTO wide (code) VALUES ('w')")
+    assert set(await queued(connection)) == {"7", "w"}
 
 
 # --------------------------------------------------------------------------- the command

@@ -84,6 +84,16 @@ def test_an_open_column_may_get_words_it_never_had() -> None:
     assert set(proposal.unsure) == {"status.running", "status.failed"}
 
 
+def test_the_default_is_a_word_even_if_no_row_has_it() -> None:
+    """All rows of a quiet table are done."""
+    status = source_of(table(state("done", origin="rows", default="fresh"))).status
+    assert (status.ready, status.succeeded) == (["fresh"], "done")
+    status = source_of(table(state("done", origin="rows", default="new"))).status
+    assert (status.ready, status.succeeded) == (["new"], "done")
+    status = source_of(table(state(origin=None, default="Pending"))).status
+    assert (status.ready, status.running, status.failed) == (["Pending"], "Processing", "Failed")
+
+
 def test_which_column_is_the_status() -> None:
     payment = replace(USUAL, name="payment_status", words=("paid", "unpaid"))
     assert source_of(table(payment, USUAL)).status.column == "status"

@@ -48,8 +48,7 @@ class Shown:
         return load(self.name, schema=self.schema)
 
     def sql(self, file: str) -> str:
-        text = _text(self.name, file)
-        return text if self.schema is None else relocated(text, self.schema)
+        return relocated(_text(self.name, file), self.schema)
 
 
 def _text(name: str, file: str) -> str:

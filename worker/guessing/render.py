@@ -64,11 +64,15 @@ def _guess(guess: Guess, indent: str) -> list[str]:
     unsure = guess.confidence == "unsure"
     why = f"{UNSURE}: {guess.why}" if unsure and guess.value is not None else guess.why
     if guess.value is None:
-        return [_line(f"# {line}", guess.why, indent) for line in guess.instead[:1]]
-    lines = [_line(f"{guess.key} = {_toml(guess.value)}", why, indent)]
-    if len(lines[0]) > WIDTH:
-        lines = [*_comment(why, indent), f"{indent}{guess.key} = {_toml(guess.value)}"]
+        return [line for text in guess.instead[:1] for line in _lines(f"# {text}", why, indent)]
+    lines = _lines(f"{guess.key} = {_toml(guess.value)}", why, indent)
     return lines + [f"{indent}# or: {line}" for line in guess.instead]
+
+
+def _lines(text: str, why: str, indent: str) -> list[str]:
+    """The comment stands behind, or above where it has no room."""
+    line = _line(text, why, indent)
+    return [line] if len(line) <= WIDTH else [*_comment(why, indent), indent + text]
 
 
 def _line(text: str, why: str, indent: str) -> str:

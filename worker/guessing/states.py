@@ -63,7 +63,7 @@ def _origin(column: Column) -> str:
 def status_section(column: Column, *, scheduled: bool) -> tuple[Section, list[str]]:
     """The section, and what the column lacks: a state it has no word for."""
     words = _by_state(column, scheduled=scheduled)
-    free = [w for w in column.words if bare(w) not in STATE_OF and bare(w) not in known.ASIDE]
+    free = [w for w in _known(column) if bare(w) not in STATE_OF and bare(w) not in known.ASIDE]
     if column.default in free:
         free.remove(column.default)
         words["ready"].insert(0, column.default)
@@ -93,9 +93,15 @@ _MEANS = {
 }
 
 
+def _known(column: Column) -> tuple[str, ...]:
+    """Its words, and its DEFAULT's, which no row may have any more."""
+    extra = column.default and column.default not in column.words and not column.closed
+    return (*column.words, column.default) if column.default and extra else column.words
+
+
 def _by_state(column: Column, *, scheduled: bool) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {state: [] for state in known.STATES}
-    for word in column.words or ((column.default,) if column.default else ()):
+    for word in _known(column):
         state = STATE_OF.get(bare(word))
         if state and not (state == "ready" and _too_early(word, scheduled=scheduled)):
             found[state].append(word)
@@ -124,7 +130,7 @@ def _word_for(column: Column, state: str, words: list[str], free: list[str]) -> 
         word = free.pop(0)
     else:
         why = f"no word for a job that {_MEANS[state]} was seen: fill in yours"
-        word = _styled(known.STATES[state][0], column.words)
+        word = _styled(known.STATES[state][0], _known(column))
     return Guess(state, [word] if state == "ready" else word, "unsure", why)
 
 

@@ -11,6 +11,9 @@ operators.py   pause, resume, retry, cancel, submit
 reports.py     what status and job show read
 migrations.py  the rowmill schema
 attaching.py   a platform's triggers and functions
+checking.py    what a map can't work with in a live database
+catalog.py     someone's table, as the catalog and a few rows describe it
+previewing.py  what a map would make of the rows that are there
 """
 
 from worker.store.errors import (

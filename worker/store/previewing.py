@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import asyncpg
+
 from worker.generate import Target
 from worker.generate.words import ident, lane_of, rank_of, status_of, value_of
 from worker.guessing.table import Table
@@ -39,6 +41,8 @@ class Found:
     priorities: Sequence[Count] = ()
     """(what the row has, rank)"""
     sampled: bool = False
+    uncounted: str | None = None
+    """Why nothing is known of its rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,11 @@ async def _found(connection: Any, platform: Platform, source: Source, *, count: 
     if table is None or not count:
         return Found(table)
     target = Target(platform, source, 0, {}, table.partitioned)
-    rows = await connection.fetch(_counting(target))
+    try:
+        async with connection.transaction():
+            rows = await connection.fetch(_counting(target))
+    except asyncpg.PostgresError as error:  # not ours to read, or too slow
+        return Found(table, uncounted=f"its rows could not be looked at: {error}")
     groups: dict[int, list[Count]] = {0: [], 1: [], 2: []}
     for row in rows:
         values = (("status",), ("kind", "lane"), ("priority", "rank"))[row["part"]]
