@@ -1,4 +1,4 @@
-"""`python -m jobs.sandbox`: serve until SIGTERM, telling the address as one JSON line."""
+"""`python -m jobs.sandbox`: serve until SIGTERM, telling its addresses as one JSON line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ async def serve(options: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with Sandbox(**vars(options)) as sandbox:
-        sys.stdout.write(json.dumps({"url": sandbox.url}) + "\n")
+        where = {"url": sandbox.url, "smtp": sandbox.letterbox.url}
+        sys.stdout.write(json.dumps(where) + "\n")
         sys.stdout.flush()
         await stop.wait()
 

@@ -1,4 +1,4 @@
-"""The HTTP server: the vendors' routes, a shop to scrape, the bill and the controls."""
+"""The HTTP server: the vendors' routes, a shop to scrape, the bill and the controls; and a letterbox."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from jobs.sandbox import samples
 from jobs.sandbox.bill import Bill, plain
 from jobs.sandbox.faults import Faults, UnknownFaultError
 from jobs.sandbox.gate import Gate, RefusalError, Vendor
+from jobs.sandbox.letterbox import Letterbox
 from jobs.sandbox.predictions import Pace
 from jobs.sandbox.shop import Shop
 from jobs.sandbox.vendors.anthropic import Anthropic
@@ -72,6 +73,7 @@ class Sandbox:
             Stability(gate, pace, seed),
         ]
         self._vendors = {vendor.name: vendor for vendor in vendors}
+        self.letterbox = Letterbox()
         self._runner = web.AppRunner(
             self._app(),
             access_log=None,
@@ -84,6 +86,7 @@ class Sandbox:
         await web.TCPSite(self._runner, self._host, self._port).start()
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://{host}:{port}"
+        await self.letterbox.open(self._host)
         return self
 
     async def __aexit__(
@@ -92,6 +95,7 @@ class Sandbox:
         problem: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        await self.letterbox.close()
         await self._runner.cleanup()
         for vendor in self._vendors.values():
             vendor.close()
@@ -104,6 +108,7 @@ class Sandbox:
         for vendor in self._vendors.values():
             app.add_routes(vendor.routes())
         app.add_routes(Shop().routes())
+        app.add_routes(self.letterbox.routes())
         app.add_routes(
             [
                 web.get("/samples/{name}", samples.show),

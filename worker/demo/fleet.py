@@ -30,6 +30,8 @@ VENDORS = {
 class Sandbox:
     process: asyncio.subprocess.Process
     url: str
+    smtp: str | None
+    """None without the demo extra: jobs that send mail are then held."""
 
     @classmethod
     async def start(cls, directory: Path, *, duration: float = 1.5) -> Sandbox:
@@ -45,7 +47,17 @@ class Sandbox:
         line = await process.stdout.readline()
         if not line:
             raise RuntimeError(f"the sandbox did not start: see {directory / 'sandbox.log'}")
-        return cls(process, json.loads(line)["url"])
+        where = json.loads(line)
+        return cls(process, where["url"], where["smtp"])
+
+    def mail(self) -> dict[str, str]:
+        """How a worker sends its mail here."""
+        if self.smtp is None:
+            return {}
+        return {
+            "ROWMILL_SMTP_URL": self.smtp,
+            "ROWMILL_MAIL_FROM": "Rowmill demo <demo@example.com>",
+        }
 
     async def bill(self) -> dict[str, Any]:
         async with httpx.AsyncClient() as client:

@@ -113,7 +113,7 @@ async def _stage(
     try:
         await order.watch(store)
         sandbox = await Sandbox.start(home)
-        fleet = Fleet(dsn, sandbox.url, home)
+        fleet = Fleet(dsn, sandbox.url, home, settings=sandbox.mail())
         try:
             yield Stage(screen, store, fleet, sandbox, shown)
         finally:
