@@ -35,6 +35,7 @@ HEADERS = {
     "user-agent": "Mozilla/5.0 (compatible; Rowmill)",
     "accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.1",
 }
+PARSE_SECONDS = 20.0
 DELAY_MS = 1000
 PAGES = ("text/html", "application/xhtml+xml", "")
 GONE = (404, 410)
@@ -103,13 +104,15 @@ async def scrape(ctx: Context, url: str, rule: ScrapingRule | None) -> Product:
     page = await ctx.fetch(url, {**HEADERS, **_lower(rule.headers if rule else None)})
     _check(page)
     try:
-        product = await ctx.offload(
+        # In a process that can be killed: parsing is quadratic in how deep a page is nested.
+        product = await ctx.compute(
             read_page,
             page.body,
             page.content_type,
             page.url,
             rule.selectors if rule else None,
             rule.platform if rule else None,
+            timeout=PARSE_SECONDS,
         )
     except BadRule as error:
         raise JobEnds(invalid(f"the scraping rule of {domain}: {error}", "rule")) from error

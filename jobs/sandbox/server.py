@@ -1,4 +1,4 @@
-"""The HTTP server: the vendors' routes, a shop to scrape, the bill and the controls; and a letterbox."""
+"""The HTTP server: the vendors' routes, a shop to scrape, a letterbox, the bill, the controls."""
 
 from __future__ import annotations
 

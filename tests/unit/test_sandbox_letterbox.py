@@ -6,7 +6,7 @@ from email.message import EmailMessage
 
 import httpx
 
-from jobs.mail import Mailer
+from jobs.mail import Mailer, MailServer
 from jobs.sandbox.server import Sandbox
 
 
@@ -16,7 +16,7 @@ async def test_what_a_worker_sends_is_shown() -> None:
         message = EmailMessage()
         message["To"], message["Subject"] = "ada@example.com", "Ready: lamp at dusk"
         message.set_content("Your video is ready.")
-        mailer = Mailer(sandbox.letterbox.url, "Shop <shop@example.com>")
+        mailer = Mailer(MailServer.parse(sandbox.letterbox.url), "Shop <shop@example.com>")
         await mailer.send(message, ("video_jobs", "1", "1"))
         async with httpx.AsyncClient() as client:
             told = (await client.get(f"{sandbox.url}/mails")).json()
