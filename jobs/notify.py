@@ -95,6 +95,8 @@ class NotificationInput(Payload):
     preferences: dict[str, Any] | None = None
     notifications: dict[str, Any] | None = None
     video: Video | None = None
+    signature: str | None = None
+    """Who signs: the platform's input.sql says."""
 
 
 @kind("background:send_notification", timeout=180, retry=RetryPolicy(base=15.0, cap=3600.0))
@@ -169,7 +171,8 @@ def compose(notice: Notice, given: NotificationInput) -> EmailMessage:
     message["To"] = Address(display_name=name, addr_spec=(user.email or "").strip())
     message["Subject"] = subject[:MAX_SUBJECT]
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(f"Hi{f' {name}' if name else ''},\n\n{text}\n\nYour EcomVideo team\n")
+    parts = (f"Hi{f' {name}' if name else ''},", text, (given.signature or "").strip())
+    message.set_content("\n\n".join(part for part in parts if part) + "\n")
     return message
 
 

@@ -54,7 +54,10 @@ class Web:
         return await asyncio.to_thread(work, *args)
 
     async def compute(self, work: Callable[..., T], *args: Any, timeout: float) -> T:  # noqa: ASYNC109
-        return pickle.loads(pickle.dumps(await asyncio.to_thread(work, *args)))
+        async with asyncio.timeout(timeout):
+            made = await asyncio.to_thread(work, *args)
+            back: T = pickle.loads(pickle.dumps(made))
+            return back
 
 
 async def run(ctx: Web, kind: str, given: Mapping[str, Any], *, tries: int = 0) -> Outcome:

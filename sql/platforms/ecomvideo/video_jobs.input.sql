@@ -14,6 +14,7 @@ SELECT
     'template', template.is,
     'product', product.is,
     'rule', rule.is,
+    'signature', 'Your EcomVideo team',
     -- What was begun goes on, whatever the plan says by now.
     'begun', paid.id IS NOT NULL
   ) AS input
