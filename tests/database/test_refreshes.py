@@ -223,3 +223,21 @@ async def test_attach_warns_of_a_view_without_a_unique_index(
     await worker_of(await open_store(depot)).refreshes()
     await detach(depot, "depot")
     assert await connection.fetchval("SELECT count(*) FROM rowmill.schedules") == 0
+
+
+async def test_a_worker_that_stops_does_not_wait_for_its_refresh(
+    depot: str, connect: Connect, open_store: OpenStore
+) -> None:
+    """Nor does the server go on with it: the next worker finds the view free."""
+    connection, store = await connect(depot), await open_store(depot)
+    await connection.execute("INSERT INTO depot.pace VALUES (60)")
+    task = asyncio.create_task(worker_of(store).refreshes())
+    await until_sql(connection, AT_IT)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 3)
+    await until_sql(connection, f"SELECT NOT ({AT_IT})", within=3)
+    await connection.execute("DELETE FROM depot.pace")
+    await time_goes_by(connection, "3 minutes")
+    await worker_of(await open_store(depot)).refreshes()
+    assert (await schedule(connection, "refresh", "depot.totals"))["done_at"] is not None
