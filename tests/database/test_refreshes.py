@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.database.depot import FOLDER, built, process_of, schedule, time_goes_by, worker_of
+from tests.database.depot import (
+    FOLDER,
+    as_role,
+    built,
+    process_of,
+    schedule,
+    time_goes_by,
+    worker_of,
+)
 from tests.database.platform_samples import CloneDatabase
 from tests.database.support import Connect, OpenStore, Producer
 from tests.process.fleet import until_sql
@@ -177,17 +185,12 @@ async def test_a_missing_right_is_told(
         f"GRANT ALL ON ALL TABLES IN SCHEMA rowmill TO {producer.name};"
         f"REVOKE ALL ON depot.totals FROM {producer.name}"
     )
-    store = await open_store(_as(depot, producer))
+    store = await open_store(as_role(depot, producer))
     with capture_logs() as logs:
         await worker_of(store).refreshes()
     (line,) = logs
     assert "MAINTAIN" in line["fix"]
     assert "totals" in line["error"]
-
-
-def _as(dsn: str, role: Producer) -> str:
-    scheme, rest = dsn.split("://")
-    return f"{scheme}://{role.name}:{role.password}@{rest.rpartition('@')[2]}"
 
 
 @pytest.mark.parametrize(
