@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.database.platform_samples import run
+from tests.database.support import Producer
 from worker import maps
 from worker.maps import Platform
 from worker.scheduled import Scheduled
@@ -39,6 +40,11 @@ async def built(dsn: str) -> None:
 
 def worker_of(store: Store, platform: Platform | None = None) -> Scheduled:
     return Scheduled(store, lambda: [platform or maps.load(DEPOT)])
+
+
+def as_role(dsn: str, role: Producer) -> str:
+    scheme, rest = dsn.split("://")
+    return f"{scheme}://{role.name}:{role.password}@{rest.rpartition('@')[2]}"
 
 
 async def process_of(dsn: str, chore: str) -> Process:

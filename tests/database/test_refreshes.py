@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.database.depot import FOLDER, built, process_of, schedule, time_goes_by, worker_of
+from tests.database.depot import (
+    FOLDER,
+    as_role,
+    built,
+    process_of,
+    schedule,
+    time_goes_by,
+    worker_of,
+)
 from tests.database.platform_samples import CloneDatabase
 from tests.database.support import Connect, OpenStore, Producer
 from tests.process.fleet import until_sql
@@ -177,17 +185,12 @@ async def test_a_missing_right_is_told(
         f"GRANT ALL ON ALL TABLES IN SCHEMA rowmill TO {producer.name};"
         f"REVOKE ALL ON depot.totals FROM {producer.name}"
     )
-    store = await open_store(_as(depot, producer))
+    store = await open_store(as_role(depot, producer))
     with capture_logs() as logs:
         await worker_of(store).refreshes()
     (line,) = logs
     assert "MAINTAIN" in line["fix"]
     assert "totals" in line["error"]
-
-
-def _as(dsn: str, role: Producer) -> str:
-    scheme, rest = dsn.split("://")
-    return f"{scheme}://{role.name}:{role.password}@{rest.rpartition('@')[2]}"
 
 
 @pytest.mark.parametrize(
@@ -223,3 +226,21 @@ async def test_attach_warns_of_a_view_without_a_unique_index(
     await worker_of(await open_store(depot)).refreshes()
     await detach(depot, "depot")
     assert await connection.fetchval("SELECT count(*) FROM rowmill.schedules") == 0
+
+
+async def test_a_worker_that_stops_does_not_wait_for_its_refresh(
+    depot: str, connect: Connect, open_store: OpenStore
+) -> None:
+    """Nor does the server go on with it: the next worker finds the view free."""
+    connection, store = await connect(depot), await open_store(depot)
+    await connection.execute("INSERT INTO depot.pace VALUES (60)")
+    task = asyncio.create_task(worker_of(store).refreshes())
+    await until_sql(connection, AT_IT)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 3)
+    await until_sql(connection, f"SELECT NOT ({AT_IT})", within=3)
+    await connection.execute("DELETE FROM depot.pace")
+    await time_goes_by(connection, "3 minutes")
+    await worker_of(await open_store(depot)).refreshes()
+    assert (await schedule(connection, "refresh", "depot.totals"))["done_at"] is not None

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from tests.database.depot import (
     DEPOT,
     FOLDER,
+    as_role,
     built,
     process_of,
     schedule,
@@ -20,7 +21,7 @@ from tests.database.depot import (
     worker_of,
 )
 from tests.database.platform_samples import CloneDatabase
-from tests.database.support import Connect, OpenStore
+from tests.database.support import Connect, OpenStore, Producer
 from tests.process.fleet import until_sql
 from worker import maps
 from worker.maps import MapError
@@ -160,6 +161,31 @@ async def test_a_reference_made_at_that_moment_refuses_one_row(
         done = await asyncio.wait_for(remove(await open_store(depot), "depot.crates"), 10)
     assert await keys(connection, "depot.crates") == [50]
     assert done.removed == 99
+
+
+async def test_rights_on_the_table_are_enough_and_a_missing_one_is_told(
+    depot: str, producer: Producer, connect: Connect, open_store: OpenStore
+) -> None:
+    connection = await connect(depot)
+    await connect(depot, producer)
+    name = producer.name
+    await connection.execute(
+        f"GRANT USAGE ON SCHEMA rowmill TO {name};"
+        f"GRANT ALL ON ALL TABLES IN SCHEMA rowmill TO {name};"
+        f"REVOKE ALL ON depot.crates, depot.crates_early, depot.crates_later FROM {name};"
+        f"GRANT SELECT, UPDATE ON depot.crates TO {name}"
+    )
+    await crates(connection, 10)
+    worker = worker_of(await open_store(as_role(depot, producer)))
+    with capture_logs() as logs:
+        await worker.retention()
+    (line,) = [line for line in logs if line["event"] == "schedule.failed"]
+    assert (line["subject"], "DELETE" in line["fix"]) == ("depot.crates", True)
+    assert len(await keys(connection, "depot.crates")) == 10
+    await connection.execute(f"GRANT DELETE ON depot.crates TO {name}")
+    await time_goes_by(connection, "10 minutes")
+    await worker.retention()
+    assert await keys(connection, "depot.crates") == []
 
 
 async def test_a_turn_is_bounded_and_goes_on_soon(

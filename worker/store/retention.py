@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from worker.generate.words import Target, ident, literal, name, status_of, words
@@ -102,9 +103,10 @@ async def remove(
         try:
             plan = await plan_of(connection, platform, entry)
             for age in plan.ages:
-                pick = pick_of(plan, age)
                 stubborn: dict[str, str] = {}
-                while await _batch(connection, pick, entry.keep, done, stubborn):
+                batch = partial(_batch, connection, plan, age, entry.keep, stubborn)
+                while (removed := await batch()) is not None:
+                    done.removed += removed
                     if done.removed >= most or time.monotonic() > end:
                         done.whole = False
                         return done
@@ -120,44 +122,51 @@ async def remove(
 def pick_of(plan: Plan, age: str) -> str:
     free = "".join(f"\n   AND NOT {refers}" for _, refers in plan.referring)
     return f"""
-SELECT t.tableoid::regclass::text AS relation, t.ctid::text AS row FROM {plan.table} t
+SELECT t.tableoid::text AS relation, t.ctid::text AS row FROM {plan.table} t
  WHERE {plan.spared}{free}
-   AND NOT (t.tableoid::regclass::text || t.ctid::text) = ANY ($2::text[])
+   AND NOT (t.tableoid::text || t.ctid::text) = ANY ($2::text[])
    AND {age}
  LIMIT {BATCH} FOR UPDATE OF t SKIP LOCKED"""
 
 
 async def _batch(
-    connection: Any, pick: str, keep: str, done: Round, stubborn: dict[str, str]
-) -> bool:
-    """One transaction; False if there was nothing (more) to do."""
+    connection: Any, plan: Plan, age: str, keep: str, stubborn: dict[str, str]
+) -> int | None:
+    """One transaction: how many rows it removed; None if there was nothing (more) to do."""
     if len(stubborn) >= STUBBORN:
-        return False
+        return None
+    removed = 0
     async with connection.transaction():
         await connection.execute(_IN_SMALL)
-        rows = await connection.fetch(pick, keep, list(stubborn))
+        rows = await connection.fetch(pick_of(plan, age), keep, list(stubborn))
         for relation in sorted({row["relation"] for row in rows}):
             found = [row["row"] for row in rows if row["relation"] == relation]
-            refused = await _delete(connection, relation, found)
-            done.removed += len(found) - len(refused)
+            refused = await _delete(connection, plan.table, relation, found)
+            removed += len(found) - len(refused)
             stubborn |= {relation + row: why for row, why in refused.items()}
-        return bool(rows)
+    return removed if rows else None
 
 
-async def _delete(connection: Any, relation: str, rows: list[str]) -> dict[str, str]:
-    """Rows that are locked by us, by where they lie; returns those that can't go, and why."""
+async def _delete(connection: Any, table: str, relation: str, rows: list[str]) -> dict[str, str]:
+    """Rows that are locked by us, by where they lie; returns those that can't go, and why.
+
+    By way of the whole table: who may delete there need have no right on its partitions.
+    """
     try:
         with translated():
             async with connection.transaction():
                 await connection.execute(
-                    f"DELETE FROM ONLY {relation} WHERE ctid = ANY ($1::text[]::tid[])", rows
+                    f"DELETE FROM {table} WHERE tableoid = $2::text::oid"
+                    " AND ctid = ANY ($1::text[]::tid[])",
+                    rows,
+                    relation,
                 )
     except (Refused, LockTimeout) as error:
         if len(rows) == 1:
             return {rows[0]: str(error)}
         middle = len(rows) // 2
-        first = await _delete(connection, relation, rows[:middle])
-        return first | await _delete(connection, relation, rows[middle:])
+        first = await _delete(connection, table, relation, rows[:middle])
+        return first | await _delete(connection, table, relation, rows[middle:])
     return {}
 
 
