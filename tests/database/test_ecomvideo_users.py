@@ -11,6 +11,7 @@ import pytest
 
 from jobs.contract import Cancelled, Failed, Succeeded
 from jobs.providers.journal import NotAllowed, Submission
+from tests.database.settling import POLICY, Desk, settlement, until
 from tests.database.shop import (
     SOURCE,
     add_job,
@@ -31,6 +32,7 @@ from tests.database.shop import (
 )
 from tests.database.support import Connect, OpenStore, Work, add, failure, queued
 from worker.ledger import ClaimJournal, Lease, Ledger
+from worker.transitions import settle
 
 # --------------------------------------------------------------------------- credits
 
@@ -437,3 +439,35 @@ async def test_a_user_who_went_meanwhile_leaves_no_product(
     await connection.execute("DELETE FROM public.users WHERE id = $1", owner)
     assert await hand.settle([work], lambda _: page()) == {work.key: "settled"}
     assert await connection.fetchval("SELECT count(*) FROM public.product_data") == 2
+
+
+@pytest.mark.parametrize("table", ["videos", "usage_credits", "video_templates"])
+async def test_rows_that_the_application_holds_delay_only_their_own_video(
+    table: str, ecomvideo: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, holder = await connect(ecomvideo), await connect(ecomvideo)
+    store = await open_store(ecomvideo)
+    hand, desk = await hire(store), Desk(store)
+    template = "f5000000-0000-4000-8000-000000000001"
+    waits, bad = await begin(connection, hand, 2, template_id=template)
+    goes, good = await begin(connection, hand, 3)
+    assert await may_pay(store, hand, bad)
+    columns = {"videos": "view_count", "usage_credits": "source", "video_templates": "name"}
+    whose = {"videos": f"id = '{waits}'", "usage_credits": f"user_id = '{shopper(2)}'"}
+    transaction = holder.transaction()
+    await transaction.start()
+    await holder.execute(
+        f"UPDATE public.{table} SET {columns[table]} = {columns[table]}"
+        f" WHERE {whose.get(table, 'true')}"
+    )
+    ends = Failed(failure()) if table == "usage_credits" else film(bad)
+    made = settle(ends, bad.as_try(), policy=POLICY, max_yields=50, chance=0.0)
+    desk.put(made, settlement(good, film(good)))
+    emptied = asyncio.create_task(desk.until_empty())
+    await until(connection, f"SELECT status = 'Completed' FROM public.videos WHERE id = '{goes}'")
+    assert await status_of(connection, waits) == "Processing"
+    await transaction.commit()
+    async with asyncio.timeout(30):
+        await emptied
+    assert desk.said == {bad.key: "settled", good.key: "settled"}
+    assert await status_of(connection, waits) in ("Completed", "Failed")

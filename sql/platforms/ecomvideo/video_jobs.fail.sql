@@ -64,7 +64,9 @@ SELECT
     'user_id', video.user_id,
     'webhook_url', rowmill.said(ended.job_data, 'webhook_url'),
     'webhook_secret', rowmill.said(ended.job_data, 'webhook_secret'),
-    'data', jsonb_build_object('title', video.title, 'error', ended.error)
+    'data', jsonb_build_object(
+      'video_id', video.id, 'status', 'Failed', 'title', video.title, 'error', ended.error
+    )
   )),
   'Pending',
   coalesce(ended.priority, 0),

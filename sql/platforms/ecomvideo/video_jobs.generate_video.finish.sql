@@ -143,7 +143,9 @@ CROSS JOIN LATERAL (
       'user_id', wish.user_id,
       'webhook_url', rowmill.said(made.job_data, 'webhook_url'),
       'webhook_secret', rowmill.said(made.job_data, 'webhook_secret'),
-      'data', jsonb_build_object('title', wish.title, 'video_url', made.file ->> 'url')
+      'data', jsonb_build_object(
+        'video_id', wish.id, 'status', 'Completed', 'title', wish.title, 'video_url', made.file ->> 'url'
+      )
     )))
 ) AS next(wanted, job_type, job_data)
 WHERE next.wanted;
