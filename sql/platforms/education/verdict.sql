@@ -9,7 +9,8 @@ SELECT
   END AS finished,
   false AS metered,
   0::bigint AS usage,
-  file.cdn_url AS url,
+  -- What a producer named by its address, and nothing was made of, is no file of ours.
+  CASE WHEN file.cdn_url <> file.file_path THEN file.cdn_url END AS url,
   CASE file.processing_status
     WHEN 'completed' THEN
       file.file_hash ~ '^[0-9a-f]{64}$'
