@@ -193,6 +193,8 @@ async def test_a_video_is_stored_with_its_true_facts_and_a_thumbnail(
     assert main.key == "generation_jobs/a b/1/main/0.mp4"
     assert (main.width, main.height) == (320, 180)
     assert main.duration_seconds == pytest.approx(2.0, abs=0.11)
+    assert (main.codec, main.frame_rate) == ("h264", 10.0)
+    assert main.bit_rate == pytest.approx(len(content) * 8 / 2, rel=0.3)
     assert (main.size, main.sha256) == (len(content), hashlib.sha256(content).hexdigest())
     assert stored(main) == content
     assert main.filename == "Summer-trip.mp4"
@@ -267,6 +269,8 @@ async def test_sound_is_stored_alone(store: OutputStore) -> None:
     (main,) = await store.keep(make_sound(3), key_prefix="job/1", expected="audio")
     assert (main.file_type, main.mime_type, main.key) == ("audio", "audio/wav", "job/1/0.wav")
     assert (main.width, main.height, main.duration_seconds) == (None, None, 3.0)
+    assert (main.codec, main.frame_rate) == ("pcm_s16le", None)
+    assert main.bit_rate == pytest.approx(128_000, rel=0.01)
 
 
 async def test_the_same_work_done_twice_overwrites_itself(
