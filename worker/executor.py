@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -68,6 +68,7 @@ class Running:
     lost: bool = False
     draining: bool = False
     task: asyncio.Task[None] | None = None
+    deadline: asyncio.Timeout | None = None
     began: float = field(default_factory=time.monotonic)
 
     def stop(self, *, lost: bool = False, draining: bool = False) -> None:
@@ -115,7 +116,24 @@ class JobContext:
         *args: Any,
         timeout: float = 600,  # noqa: ASYNC109 - kept by the pool, from the work's start
     ) -> T:
-        return await self._services.compute.run(work, *args, seconds=timeout)
+        return await self._services.compute.run(
+            work, *args, seconds=timeout, waiting=self._clock_stopped
+        )
+
+    @contextmanager
+    def _clock_stopped(self) -> Iterator[None]:
+        """Waiting for a processor isn't the job's fault, so it takes nothing from its time."""
+        deadline, loop = self._running.deadline, asyncio.get_running_loop()
+        ends = None if deadline is None else deadline.when()
+        if deadline is None or ends is None:
+            yield
+            return
+        left = ends - loop.time()
+        deadline.reschedule(None)
+        try:
+            yield
+        finally:
+            deadline.reschedule(loop.time() + left)
 
     def file(self, reference: str) -> AbstractAsyncContextManager[Path]:
         return self._services.outputs.borrow(reference)
@@ -232,7 +250,7 @@ class Executor:
             )
         context = JobContext(running, self._services)
         try:
-            async with asyncio.timeout(kind.timeout):
+            async with asyncio.timeout(kind.timeout) as running.deadline:
                 return await kind.handler(running.job, context)
         except ProviderError as error:
             return transitions.outcome_of(error.failure, billed=running.journal.wasted > 0)
