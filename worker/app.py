@@ -46,6 +46,9 @@ from worker.transitions import Settlement, Try
 
 log = structlog.get_logger()
 
+FILES_PER_PROCESS = 4
+"""One is computed, the others are on their way."""
+
 
 class Worker:
     def __init__(
@@ -107,7 +110,15 @@ class Worker:
         )
         self.executor = Executor(
             self.registry,
-            Services(runner, self._client, policy, self.breaker, outputs, self._compute),
+            Services(
+                runner,
+                self._client,
+                policy,
+                self.breaker,
+                outputs,
+                self._compute,
+                room=asyncio.Semaphore(FILES_PER_PROCESS * settings.compute_processes),
+            ),
             max_yields=settings.max_yields,
             put=self.settler.put,
             dropped=self._dropped,

@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -88,6 +88,13 @@ class JobContext:
     def __init__(self, running: Running, services: Services) -> None:
         self._running = running
         self._services = services
+        self._entering = asyncio.Lock()
+        self._has_room = False
+
+    def close(self) -> None:
+        if self._has_room:
+            self._services.room.release()
+            self._has_room = False
 
     async def call(self, step: str, provider: str, task: Task) -> CallResult:
         running, health = self._running, self._services.health
@@ -135,8 +142,16 @@ class JobContext:
         finally:
             deadline.reschedule(loop.time() + left)
 
-    def file(self, reference: str) -> AbstractAsyncContextManager[Path]:
-        return self._services.outputs.borrow(reference)
+    @asynccontextmanager
+    async def file(self, reference: str) -> AsyncIterator[Path]:
+        """Not all of a worker's jobs hold their files at once: a disk has an end."""
+        async with self._entering:
+            if not self._has_room:
+                with self._clock_stopped():
+                    await self._services.room.acquire()
+                self._has_room = True
+        async with self._services.outputs.borrow(reference) as path:
+            yield path
 
     def link(self, reference: str) -> str | None:
         return self._services.outputs.link(reference)
@@ -183,6 +198,8 @@ class Services:
     health: Health
     outputs: OutputStore
     compute: Compute
+    room: asyncio.Semaphore
+    """How many jobs may have copies of files at the same time."""
 
 
 class Executor:
@@ -271,6 +288,8 @@ class Executor:
             raise
         except Exception as error:  # noqa: BLE001 - a handler may raise anything; the job answers
             return _raised(error)
+        finally:
+            context.close()
 
     async def _drop(self, running: Running) -> None:
         """Nothing may be written for this row any more; what goes on for nobody is ended."""
