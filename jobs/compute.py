@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,9 +63,21 @@ class Compute:
         self._opening = asyncio.Lock()
         self._pool: ProcessPool | None = None
 
-    async def run(self, work: Callable[..., T], *args: Any, seconds: float) -> T:
-        """`work(*args)` in a child. What it raises passes, if it can be pickled."""
-        async with self._turns:  # waiting here, not in the pool, it can be cancelled at no cost
+    async def run(
+        self,
+        work: Callable[..., T],
+        *args: Any,
+        seconds: float,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> T:
+        """`work(*args)` in a child. What it raises passes, if it can be pickled.
+
+        It waits for its turn inside of `waiting()`; here, not in the pool: where it can be
+        cancelled at no cost.
+        """
+        with waiting():
+            await self._turns.acquire()
+        try:
             for _ in range(POOLS):
                 pool = await self._open()
                 try:
@@ -73,6 +85,8 @@ class Compute:
                     return await self._result(pool, future, seconds)
                 except (BrokenExecutor, _Stuck):
                     await self._close(pool)
+        finally:
+            self._turns.release()
         raise ComputeInterrupted("the process pool broke again and again; see the worker's log")
 
     async def close(self) -> None:

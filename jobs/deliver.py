@@ -6,6 +6,7 @@ it: then it is delivered as it came, and the result says why.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import tempfile
 from collections.abc import Sequence
@@ -21,7 +22,8 @@ from jobs.transcode import MUXERS, remake
 
 log = structlog.get_logger()
 
-SECONDS = 1200.0
+SECONDS = 900.0
+"""In all, with whatever it has to wait for. The media kinds' time-out has room for it."""
 
 
 async def supported(
@@ -33,7 +35,8 @@ async def supported(
     if output.file_type != "video" or wanted is None or _extension(output.key) in known:
         return output, None
     try:
-        return await _remade(ctx, output, wanted), None
+        async with asyncio.timeout(SECONDS):
+            return await _remade(ctx, output, wanted), None
     except ComputeInterrupted:
         raise  # a worker that leaves: the next one reads the paid result back, and converts it
     except OutputError as error:

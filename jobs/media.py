@@ -18,6 +18,7 @@ from jobs.contract import (
     Output,
     Succeeded,
 )
+from jobs.deliver import SECONDS as CONVERT_SECONDS
 from jobs.deliver import supported
 from jobs.payload import Payload, invalid, takes, useless
 from jobs.registry import kind
@@ -83,7 +84,7 @@ class MediaInput(Payload):
     generation_settings: Annotated[Settings, BeforeValidator(_object_or_empty)] = Settings()
 
 
-@kind(*MEDIUM, timeout=1800)
+@kind(*MEDIUM, timeout=1800 + CONVERT_SECONDS)
 @takes(MediaInput)
 async def media(job: Job, ctx: Context, given: MediaInput) -> Outcome:
     """Generate a video, a preview, a thumbnail or sound."""

@@ -48,6 +48,9 @@ from worker.turns import Turns
 
 log = structlog.get_logger()
 
+FILES_PER_PROCESS = 4
+"""One is computed, the others are on their way."""
+
 
 class Worker:
     def __init__(
@@ -118,6 +121,7 @@ class Worker:
                 Mailer(settings.mail_server, settings.mail_from),
                 outputs,
                 self._compute,
+                room=asyncio.Semaphore(FILES_PER_PROCESS * settings.compute_processes),
             ),
             max_yields=settings.max_yields,
             put=self.settler.put,

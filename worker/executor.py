@@ -19,8 +19,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from pathlib import Path
@@ -84,6 +84,7 @@ class Running:
     leaving: bool = False
     """Its tasks are being ended at the provider, which no second word may interrupt."""
     task: asyncio.Task[None] | None = None
+    deadline: asyncio.Timeout | None = None
     began: float = field(default_factory=time.monotonic)
 
     def stop(self, *, lost: bool = False, draining: bool = False, why: str | None = None) -> None:
@@ -104,6 +105,13 @@ class JobContext:
     def __init__(self, running: Running, services: Services) -> None:
         self._running = running
         self._services = services
+        self._entering = asyncio.Lock()
+        self._has_room = False
+
+    def close(self) -> None:
+        if self._has_room:
+            self._services.room.release()
+            self._has_room = False
 
     async def call(self, step: str, provider: str, task: Task) -> CallResult:
         running, health = self._running, self._services.health
@@ -148,10 +156,35 @@ class JobContext:
         *args: Any,
         timeout: float = 600,  # noqa: ASYNC109 - kept by the pool, from the work's start
     ) -> T:
-        return await self._services.compute.run(work, *args, seconds=timeout)
+        return await self._services.compute.run(
+            work, *args, seconds=timeout, waiting=self._clock_stopped
+        )
 
-    def file(self, reference: str) -> AbstractAsyncContextManager[Path]:
-        return self._services.outputs.borrow(reference)
+    @contextmanager
+    def _clock_stopped(self) -> Iterator[None]:
+        """Waiting for a processor isn't the job's fault, so it takes nothing from its time."""
+        deadline, loop = self._running.deadline, asyncio.get_running_loop()
+        ends = None if deadline is None else deadline.when()
+        if deadline is None or ends is None:
+            yield
+            return
+        left = ends - loop.time()
+        deadline.reschedule(None)
+        try:
+            yield
+        finally:
+            deadline.reschedule(loop.time() + left)
+
+    @asynccontextmanager
+    async def file(self, reference: str) -> AsyncIterator[Path]:
+        """Not all of a worker's jobs hold their files at once: a disk has an end."""
+        async with self._entering:
+            if not self._has_room:
+                with self._clock_stopped():
+                    await self._services.room.acquire()
+                self._has_room = True
+        async with self._services.outputs.borrow(reference) as path:
+            yield path
 
     def link(self, reference: str) -> str | None:
         return self._services.outputs.link(reference)
@@ -202,6 +235,8 @@ class Services:
     mailer: Mailer
     outputs: OutputStore
     compute: Compute
+    room: asyncio.Semaphore
+    """How many jobs may have copies of files at the same time."""
 
 
 class Executor:
@@ -278,7 +313,7 @@ class Executor:
     async def _outcome(self, running: Running, kind: Kind) -> Outcome:
         context = JobContext(running, self._services)
         try:
-            async with asyncio.timeout(kind.timeout):
+            async with asyncio.timeout(kind.timeout) as running.deadline:
                 return await kind.handler(running.job, context)
         except JobEnds as ending:
             return ending.outcome
@@ -301,6 +336,8 @@ class Executor:
             raise
         except Exception as error:  # noqa: BLE001 - a handler may raise anything; the job answers
             return _raised(error)
+        finally:
+            context.close()
 
     async def _drop(self, running: Running) -> None:
         """Nothing may be written for this row any more; what goes on for nobody is ended."""

@@ -97,6 +97,7 @@ class Bench:
             mailer=nobody,
             outputs=nobody,
             compute=nobody,
+            room=nobody,
         )
         return Executor(
             registry, services, max_yields=5, put=self.put.append, dropped=self.dropped.append

@@ -8,11 +8,14 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from jobs.compute import NICENESS, Compute, ComputeFailed, ComputeInterrupted
 from tests.unit import crunching
+from worker.executor import JobContext, Running, Services
 
 WITHIN = 15.0
 
@@ -87,6 +90,28 @@ async def test_waiting_for_a_turn_takes_nothing_from_a_tasks_time(compute: Compu
     await asyncio.sleep(0)
     assert await compute.run(crunching.crunch, 0.01, seconds=1) > 0
     await first
+
+
+async def test_waiting_for_a_turn_takes_nothing_from_a_jobs_time_either(compute: Compute) -> None:
+    """The second job's whole time is shorter than the first one's work."""
+    begun = asyncio.Event()
+
+    async def job(work_seconds: float, deadline: float) -> int:
+        async with asyncio.timeout(deadline) as limit:
+            context = JobContext(
+                cast(Running, SimpleNamespace(deadline=limit)),
+                cast(Services, SimpleNamespace(compute=compute)),
+            )
+            begun.set()
+            return await context.compute(crunching.crunch, work_seconds)
+
+    await compute.run(crunching.crunch, 0.01, seconds=20)
+    first = asyncio.create_task(job(3, 20))
+    await begun.wait()
+    assert await job(0.01, 2) > 0
+    await first
+    with pytest.raises(TimeoutError):
+        await job(60, 0.5)
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT])

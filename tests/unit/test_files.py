@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import httpx
 import pytest
@@ -16,7 +19,7 @@ from jobs.network import HostPolicy
 from jobs.outputs import OutputError, OutputStore, key_for
 from jobs.storage import Storage, open_storage
 from tests.unit.test_outputs import make_image
-from worker.executor import _raised
+from worker.executor import JobContext, Running, Services, _raised
 
 LIMIT = 1_000_000
 
@@ -169,3 +172,19 @@ def test_any_row_key_makes_a_plain_path(row_key: str) -> None:
 def test_a_name_must_be_plain(name: str) -> None:
     with pytest.raises(ValueError, match="plain file name"):
         key_for("jobs", "1", name)
+
+
+async def test_not_all_jobs_hold_their_files_at_once(store: OutputStore, storage: Storage) -> None:
+    """Two may, each as many as it likes; the third goes on when one of them has ended."""
+    await storage.put(b"x", "uploads/x", "text/plain")
+    services = cast(Services, SimpleNamespace(outputs=store, room=asyncio.Semaphore(2)))
+    running = cast(Running, SimpleNamespace(deadline=None))
+    first, second, third = (JobContext(running, services) for _ in range(3))
+    async with first.file("uploads/x"), first.file("uploads/x"), second.file("uploads/x"):
+        waiting = asyncio.create_task(third.file("uploads/x").__aenter__())
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        first.close()
+        first.close()
+        assert (await waiting).read_bytes() == b"x"
+    assert services.room.locked()
