@@ -54,7 +54,6 @@ def foretell(source: Source, found: Found | None, handlers: Iterable[str]) -> To
         usual=_usual(source, table),
         sampled=bool(found and found.sampled),
         problems=[
-            *_capitals(source),
             *_uncounted(source, found),
             *_words(source, table),
             *_priorities(source, ranks),
@@ -159,8 +158,7 @@ def _possible_kinds(kind: Value, table: Table | None) -> Iterable[str]:
         yield kind.prefix + kind.constant
     column = table.column(kind.column) if table and kind.column else None
     if column and column.closed:
-        aliases: Mapping[str, str] = getattr(kind, "words", {})
-        yield from (kind.prefix + aliases.get(word, word) for word in column.words)
+        yield from (kind.prefix + kind.words.get(word, word) for word in column.words)
 
 
 def _lanes(counts: Sequence[Count]) -> list[dict[str, Any]]:
@@ -171,19 +169,6 @@ def _lanes(counts: Sequence[Count]) -> list[dict[str, Any]]:
 
 
 # --------------------------------------------------------------------------- words that can't be
-
-
-def _capitals(source: Source) -> list[Problem]:
-    """The server is asked for tables as SQL writes them: in small letters, if not quoted."""
-    if source.table == source.table.lower():
-        return []
-    return [
-        Problem(
-            "refuse",
-            f"{source.name}: table = {source.table!r}: schemas and tables are named in small "
-            "letters; ALTER TABLE … RENAME TO, or a table of its own for the jobs",
-        )
-    ]
 
 
 def _uncounted(source: Source, found: Found | None) -> list[Problem]:

@@ -195,7 +195,7 @@ async def test_every_problem_is_told(
     path.write_text(MAP.replace("public.letters", "public.Letters"))
     said = await rowmill(dsn, "map", "check", "map.toml")
     assert said.code == 1
-    assert "named in small letters" in said.err
+    assert "there is no table public.Letters in this database" in said.err
     path.write_text("platform = ")
     assert (await rowmill(dsn, "map", "check", "map.toml")).code == 1
 

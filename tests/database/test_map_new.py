@@ -227,15 +227,15 @@ async def test_what_is_missing_is_said_and_nothing_written(
     rowmill: Rowmill, new_database: NewDatabase, tmp_path: Path
 ) -> None:
     dsn = await new_database()
-    await run(dsn, 'CREATE TABLE facts (what text); CREATE TABLE "Jobs" (id int, status text)')
+    await run(dsn, 'CREATE TABLE facts (what text); CREATE TABLE "my jobs" (id int, status text)')
     said = await rowmill(dsn, "map", "new", "--table", "facts", "--output", "map.toml")
     assert (said.code, said.out) == (1, "")
     assert "no column that looks like a status" in said.err
     assert "no unique index" in said.err
     assert not (tmp_path / "map.toml").exists()
-    said = await rowmill(dsn, "map", "new", "--table", "Jobs")
+    said = await rowmill(dsn, "map", "new", "--table", "my jobs")
     assert said.code == 1
-    assert "a map can't name table 'Jobs'" in said.err
+    assert "a map can't name table 'my jobs'" in said.err
     assert (await rowmill(dsn, "map", "new", "--table", "nowhere")).code == 1
     bad = await rowmill(dsn, "map", "new", "--table", "facts", "--platform", "No Name")
     assert "--platform" in bad.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from worker.demo.platform import Shown
+from worker.generate.words import ident, literal, name
 from worker.maps import Source
 from worker.store import Store
 
@@ -19,14 +20,10 @@ async def counts(store: Store, shown: Sequence[Shown]) -> dict[str, tuple[int, i
 def _count(source: Source) -> str:
     status = source.status
     ended = [word for word in (status.succeeded, status.failed, status.cancelled) if word]
-    column = f'"{status.column}"::text'
+    column = f"{ident(status.column)}::text"
     return (
-        f"SELECT {_text(source.name)} AS name, count(*) AS total,"
-        f" count(*) FILTER (WHERE {column} IN ({', '.join(map(_text, ended))})) AS done,"
-        f" count(*) FILTER (WHERE {column} = {_text(status.running)}) AS running"
-        f" FROM {source.table}"
+        f"SELECT {literal(source.name)} AS name, count(*) AS total,"
+        f" count(*) FILTER (WHERE {column} IN ({', '.join(map(literal, ended))})) AS done,"
+        f" count(*) FILTER (WHERE {column} = {literal(status.running)}) AS running"
+        f" FROM {name(source.table)}"
     )
-
-
-def _text(word: str) -> str:
-    return "'" + word.replace("'", "''") + "'"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from worker.maps import Platform, Source, Value, parse_path
+from worker.relocating import PLAIN
 
 FUNCTIONS = (
     "enqueue",
@@ -80,6 +81,15 @@ class Target:
 
 def name(qualified: str) -> str:
     return ".".join(ident(part) for part in qualified.split("."))
+
+
+def relation(qualified: str) -> str:
+    """The same as `to_regclass` reads it and people write it: quotes only around capitals.
+
+    What `rowmill.sources` keeps. Names without capitals stay as a map has them.
+    """
+    parts = qualified.split(".")
+    return ".".join(part if PLAIN.fullmatch(part) else ident(part) for part in parts)
 
 
 def ident(word: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from worker.generate.words import relation
 from worker.guessing import columns, states
 from worker.guessing import vocabulary as known
 from worker.guessing.proposal import Guess, Proposal, Section
 from worker.guessing.states import told
-from worker.guessing.table import TABLE, Column, Table
+from worker.guessing.table import USABLE, Column, Table
 from worker.guessing.vocabulary import bare
 
 SAMPLED = 16
@@ -90,10 +91,10 @@ def _taken(sections: Sequence[Section]) -> set[str]:
 
 def _unusable_names(table: Table) -> list[str]:
     return [
-        f"a map can't name {what} {name!r}: it may only have small letters, digits and "
-        f"underscores (ALTER {what.upper()} … RENAME TO, or a table of its own for the jobs)"
+        f"a map can't name {what} {name!r}: it may only have letters, digits and underscores "
+        f"(ALTER {what.upper()} … RENAME TO, or a table of its own for the jobs)"
         for what, name in (("schema", table.schema), ("table", table.name))
-        if not TABLE.match(name)
+        if not USABLE.match(name)
     ]
 
 
@@ -107,8 +108,8 @@ def _no_status(table: Table) -> str:
         hint += f"; {told(odd)} can't be named by a map, which takes letters, digits, underscores"
     return (
         f"{table.qualified} has no column that looks like a status (text or an enum, with words "
-        f"such as pending, running, done, failed){hint}. Add one: ALTER TABLE {table.qualified} "
-        "ADD COLUMN status text NOT NULL DEFAULT 'pending'"
+        f"such as pending, running, done, failed){hint}. Add one: ALTER TABLE "
+        f"{relation(table.qualified)} ADD COLUMN status text NOT NULL DEFAULT 'pending'"
     )
 
 

@@ -11,9 +11,6 @@ Origin = Literal["enum", "check", "domain", "rows"]
 USABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")
 """Names a map can hold; see `worker.maps.Ident`."""
 
-TABLE = re.compile(r"^[a-z_][a-z0-9_]{0,62}$")
-"""Of tables and schemas no capitals either: the server is asked for them as SQL writes them."""
-
 TEXTS = {"text", "character varying", "character", "citext"}
 INTEGERS = {"smallint", "integer", "bigint"}
 NUMBERS = {*INTEGERS, "numeric", "real", "double precision"}

@@ -18,6 +18,8 @@ from worker.generate import (
     functions_sql,
     give_back_sql,
 )
+from worker.generate.words import name as quoted
+from worker.generate.words import relation
 from worker.maps import MapError, Platform, Source
 from worker.store import limits
 from worker.store.checking import live_columns, problems
@@ -128,7 +130,7 @@ async def _source_row(connection: Any, platform: Platform, source: Source) -> in
             "unserved = excluded.unserved, reserves = excluded.reserves RETURNING id",
             source.name,
             platform.map.platform,
-            source.table,
+            relation(source.table),
             json.dumps(platform.definition(source)),
             json.dumps(await unserved(connection.fetchval, source)),
             platform.rule(source.name, "reserve") is not None,
@@ -149,7 +151,8 @@ async def unserved(value: Callable[..., Awaitable[Any]], source: Source) -> dict
     """Kinds whose table this database lacks (an extension that isn't there, for one)."""
     missing = {}
     for kind, table in source.requires.items():
-        if not await value("SELECT to_regclass($1) IS NOT NULL", table):
+        named = table if '"' in table else quoted(table)
+        if not await value("SELECT to_regclass($1) IS NOT NULL", named):
             missing[kind] = f"table {table} does not exist here"
     return missing
 
@@ -157,7 +160,7 @@ async def unserved(value: Callable[..., Awaitable[Any]], source: Source) -> dict
 async def _partitioned(connection: Any, table: str) -> bool:
     return bool(
         await connection.fetchval(
-            "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass($1)", table
+            "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass($1)", quoted(table)
         )
     )
 

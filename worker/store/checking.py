@@ -14,7 +14,10 @@ import asyncpg
 from worker.generate import Column
 from worker.generate.rules import statements
 from worker.generate.words import literal
+from worker.generate.words import name as quoted
+from worker.generate.words import relation as relation_of
 from worker.maps import PROGRESS_FIELDS, MapError, Platform, Source, parse_path
+from worker.relocating import PLAIN
 from worker.store import limits, refreshing, retention
 from worker.store.problem import Problem
 
@@ -137,7 +140,7 @@ def _no(message: str) -> Problem:
 
 
 async def live_columns(connection: Any, table: str) -> dict[str, Column]:
-    return {row["name"]: _column(row) for row in await connection.fetch(_COLUMNS, table)}
+    return {row["name"]: _column(row) for row in await connection.fetch(_COLUMNS, quoted(table))}
 
 
 def _column(row: Any) -> Column:
@@ -157,6 +160,7 @@ async def _taken(connection: Any, platform: Platform) -> AsyncIterator[str]:
     tables: dict[str, str] = {}
     for number, source in enumerate(platform.map.sources):
         where = f"{platform.origin}: sources[{number}] ({source.name})"
+        relation = relation_of(source.table)
         for row in rows:
             if row["name"] != source.name:
                 continue
@@ -165,20 +169,21 @@ async def _taken(connection: Any, platform: Platform) -> AsyncIterator[str]:
                     f"{where}.name: platform {row['platform']} already has a source of this name; "
                     "give this one another"
                 )
-            elif row["relation"] != source.table and row["there"]:
+            elif row["relation"] != relation and row["there"]:
                 yield _elsewhere(where, name, source, row["relation"])
         tables |= {row["relation"]: row["name"] for row in rows if row["name"] != source.name}
-        if twice := tables.get(source.table):
+        if twice := tables.get(relation):
             yield f"{where}.table: {source.table} is already attached, as source {twice}"
-        tables[source.table] = source.name
+        tables[relation] = source.name
 
 
 def _elsewhere(where: str, platform: str, source: Source, relation: str) -> str:
     schema = relation.split(".", maxsplit=1)[0]
+    renew = f"`rowmill attach {platform} --schema {schema}` brings that one up to date, "
     return (
         f"{where}.table: source {source.name} is attached to {relation}, and can't be attached to "
-        f"{source.table} beside it; `rowmill attach {platform} --schema {schema}` brings that one "
-        f"up to date, `rowmill detach {platform}` makes it free"
+        f"{source.table} beside it; {renew if PLAIN.fullmatch(schema) else ''}"
+        f"`rowmill detach {platform}` makes it free"
     )
 
 
@@ -193,7 +198,9 @@ async def _of_source(connection: Any, where: str, source: Source) -> AsyncIterat
                 f"{where}.{key}: table {source.table} has no column {column!r} "
                 f"(it has {', '.join(sorted(columns))})"
             )
-    if source.key in columns and not await connection.fetchval(_UNIQUE, source.table, source.key):
+    if source.key in columns and not await connection.fetchval(
+        _UNIQUE, quoted(source.table), source.key
+    ):
         yield (
             f"{where}.key: {source.table}.{source.key} has no unique index, so it can't name a job"
         )
@@ -333,7 +340,7 @@ async def _of_clocks(connection: Any, platform: Platform) -> AsyncIterator[Probl
         return
     said = ", ".join(f"{row['who']} has {row['zone']}" for row in others)
     for number, source in enumerate(platform.map.sources):
-        names = [row["name"] for row in await connection.fetch(_CLOCKS, source.table)]
+        names = [row["name"] for row in await connection.fetch(_CLOCKS, quoted(source.table))]
         if names and others:
             yield Problem(
                 "warn",

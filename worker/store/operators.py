@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from worker.generate.words import ident
 from worker.generate.words import name as quoted
 from worker.store.errors import Refused
 from worker.store.store import SourceInfo, Store, to_json
@@ -112,13 +113,14 @@ async def find_one(store: Store, reference: str) -> Found:
 async def platform_row(store: Store, source: SourceInfo, key: str) -> PlatformRow | None:
     """The platform's own row; None where there is none, or the key can't be one of this table's."""
     column = key_column(source)
-    kind = await store.value(_KEY_TYPE, source.relation, column)
+    table, key_at = quoted(_in_map(source)["table"]), f"t.{ident(column)}"
+    kind = await store.value(_KEY_TYPE, table, column)
     if kind is None:  # the table is gone, or made anew: status says so
         return None
     try:
         rows = await store.fetch(
-            f'SELECT t."{column}"::text AS key, to_jsonb(t)::text AS data '
-            f'FROM {quoted(source.relation)} t WHERE t."{column}" = $1::text::{kind}',
+            f"SELECT {key_at}::text AS key, to_jsonb(t)::text AS data "
+            f"FROM {table} t WHERE {key_at} = $1::text::{kind}",
             key,
         )
     except Refused as error:
@@ -129,8 +131,12 @@ async def platform_row(store: Store, source: SourceInfo, key: str) -> PlatformRo
 
 
 def key_column(source: SourceInfo) -> str:
+    return str(_in_map(source).get("key", "id"))
+
+
+def _in_map(source: SourceInfo) -> dict[str, Any]:
     (mine,) = [s for s in source.definition["map"]["sources"] if s["name"] == source.name]
-    return str(mine.get("key", "id"))
+    return dict(mine)
 
 
 # --------------------------------------------------------------------------- pausing
@@ -236,7 +242,7 @@ async def _known_source(store: Store, source: str) -> str:
         return source
     known = await store.sources()
     for info in known:
-        if source in (info.name, info.relation):
+        if source in (info.name, info.relation, info.relation.replace('"', "")):
             return info.name
     names = ", ".join(info.name for info in known) or "none yet"
     raise UnknownName(f"no attached table {source!r}; attached: {names}")

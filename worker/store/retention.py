@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from worker.generate.words import Target, ident, literal, name, status_of, words
+from worker.generate.words import Target, ident, literal, name, relation, status_of, words
 from worker.maps import Platform, Retention, Source
 from worker.store.errors import LockTimeout, Refused, translated
 from worker.store.pool import connect
@@ -250,7 +250,7 @@ async def problems(connection: Any, platform: Platform) -> list[Problem]:
     """What this database's tables have against the map's retention."""
     found: list[Problem] = []
     tables = {source.name: source.table for source in platform.map.sources}
-    jobs = sorted({*tables.values(), *await _attached(connection)})
+    jobs = sorted({*map(relation, tables.values()), *await _attached(connection)})
     for number, entry in enumerate(platform.map.retention):
         table = entry.table or tables[entry.source or ""]
         where = f"{platform.origin}: retention[{number}] ({table})"

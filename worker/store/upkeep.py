@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
-from worker.generate.words import CANCELLED, name
+from worker.generate.words import CANCELLED, ident, name
 from worker.maps import Partitions, Platform, Source
 from worker.store import turns
 from worker.store.attaching import unserved
@@ -135,10 +135,11 @@ async def orphans(
 
 async def row_status(store: Store, source: Source, key: str) -> str | None:
     """A platform row's status word; None for a row that is gone."""
-    type_ = await store.value(_KEY_TYPE, source.table, source.key)
+    table = name(source.table)
+    type_ = await store.value(_KEY_TYPE, table, source.key)
     status: str | None = await store.value(
-        f'SELECT "{source.status.column}"::text FROM {name(source.table)}'
-        f' WHERE "{source.key}" = $1::text::{type_}',
+        f"SELECT {ident(source.status.column)}::text FROM {table}"
+        f" WHERE {ident(source.key)} = $1::text::{type_}",
         key,
     )
     return status

@@ -1,0 +1,1 @@
+INSERT INTO "Atelier"."Notes" ("OrderId", "Said") SELECT result.row_id, result.text FROM result;
