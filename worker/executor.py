@@ -278,6 +278,7 @@ class Executor:
 
     def leave(self, running: Running) -> None:
         """It was settled as cancelled: what goes on for nobody is ended, then its slot is free."""
+        running.leaving = True  # from now on: a task cancelled before it begins frees no slot
         running.task = asyncio.create_task(self._drop(running))
 
     def _stopped(self, running: Running) -> Settlement:

@@ -149,9 +149,12 @@ class PulseLoop:
         for source, running in by_source.items():
             entries = [{"queue_id": j.attempt.queue_id, "key": j.attempt.key} for j in running]
             try:
-                stops = await self._store.stops(source, entries)
-            except StoreError as error:  # a rule that fails stops nothing, the pulse least of all
-                log.warning("stops.failed", source=source, error=str(error))
+                async with asyncio.timeout(self._seconds):
+                    stops = await self._store.stops(source, entries)
+            except (StoreError, TimeoutError) as error:
+                # A rule that fails, or takes longer than the lease has time for, stops nothing: the
+                # pulse least of all.
+                log.warning("stops.failed", source=source, error=str(error) or "it takes too long")
                 continue
             for job in running:
                 if job.attempt.queue_id in stops:

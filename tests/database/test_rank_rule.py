@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,41 @@ async def test_each_row_has_its_own(
     jobs = [(await add(connection, "public.shoots", studio_id=k, urgency=1))[0] for k in keys]
     (nowhere,) = await add(connection, "public.shoots")
     assert await ranks(superuser, *jobs, nowhere) == [11, 15, 7, 20, 1, 10]
+
+
+@pytest.mark.parametrize("type_", ["numeric", "double precision"])
+async def test_a_bonus_of_another_number_type(
+    type_: str, new_database: NewDatabase, connect: Connect, tmp_path: Path
+) -> None:
+    """It is rounded as attach tried it: what is no integer must not fail the producer outside the rule."""
+    dsn = await built(await new_database(), written(tmp_path, shoots__rank=RANK))
+    connection = await connect(dsn)
+    await connection.execute(f"ALTER TABLE public.studios ALTER bonus TYPE {type_}")
+    bonuses = ("1.6", "-0.2", "NaN", "Infinity")
+    places = [
+        await connection.fetchval(
+            f"INSERT INTO public.studios (bonus) VALUES ('{bonus}') RETURNING id"
+        )
+        for bonus in bonuses
+    ]
+    jobs = [(await add(connection, "public.shoots", studio_id=place))[0] for place in places]
+    assert await ranks(connection, *jobs) == [12, 10, 20, 20]
+
+
+async def test_who_alters_a_table_of_the_rule_keeps_no_producer_waiting(
+    new_database: NewDatabase, connect: Connect, tmp_path: Path
+) -> None:
+    rule = "SELECT k AS key, g.bonus FROM unnest(rowmill_keys) k, public.generous g;"
+    platform = written(tmp_path)
+    dsn = await built(await new_database(), platform)
+    connection, other = await connect(dsn), await connect(dsn)
+    await connection.execute("CREATE TABLE public.generous AS SELECT 3 AS bonus")
+    await attach(dsn, written(tmp_path, shoots__rank=rule))
+    (before,) = await add(connection, "public.shoots")
+    async with other.transaction():
+        await other.execute("LOCK TABLE public.generous IN ACCESS EXCLUSIVE MODE")
+        (key,) = await asyncio.wait_for(add(connection, "public.shoots"), 5)
+    assert await ranks(connection, before, key) == [13, 10]
 
 
 async def test_a_change_and_the_sweep(

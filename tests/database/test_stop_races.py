@@ -204,6 +204,20 @@ async def test_what_is_given_up_is_given_up_to_the_end(bench: Bench) -> None:
     assert bench.dropped == [bench.running]
 
 
+async def test_a_word_before_the_giving_up_begins(bench: Bench) -> None:
+    """In the same turn of the loop: what was never begun would keep its slot for ever."""
+    await intend(bench.journal)
+    await bench.run(for_ever, meanwhile=says(STOP))
+    assert await bench.hand.write(bench.put) == {bench.work.key: "settled"}
+    bench.provider.go_on.set()
+    bench.executor.leave(bench.running)
+    bench.running.stop(lost=True)
+    assert bench.running.task is not None
+    await asyncio.wait([bench.running.task])
+    assert len(bench.provider.given_up) == 1
+    assert bench.dropped == [bench.running]
+
+
 async def test_of_a_job_that_others_have_now_nothing_is_given_up(bench: Bench) -> None:
     """The cancel came too late for its claim: the task is the next worker's to follow."""
     await intend(bench.journal)

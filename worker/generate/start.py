@@ -110,12 +110,12 @@ def _whose(target: Target) -> str:
     if rule is None:
         return ""
     return f"""
-    UPDATE rowmill.queue q SET tenant = w.tenant
+    UPDATE rowmill.queue q SET tenant = w.tenant::text
       FROM unnest(v_mine, rowmill_keys) AS m (id, key)
       LEFT JOIN (
 {rule}
         ) w ON w.key = m.key
-     WHERE q.id = ANY (v_mine) AND q.id = m.id AND q.tenant IS DISTINCT FROM w.tenant;"""
+     WHERE q.id = ANY (v_mine) AND q.id = m.id AND q.tenant IS DISTINCT FROM w.tenant::text;"""
 
 
 def stops_function(target: Target) -> list[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from worker.generate.allowances import rename_allowances
 from worker.generate.rules import query
 from worker.generate.words import (
+    LOCK_TIMEOUT,
     QUEUE_COLUMNS,
     Target,
     ident,
@@ -54,7 +55,8 @@ def trigger_functions(target: Target) -> list[str]:
 def _bonus(target: Target) -> list[str]:
     """What the platform's rank rule adds, by key; what goes wrong in it costs nothing but that.
 
-    One object, since a join here would compare every new row with every bonus.
+    Also where it would wait for a table that someone alters, or says a number that is no integer:
+    outside this function that would be the producer's error. One object, since a join here would compare every new row with every bonus.
     """
     rule = query(target, "rank")
     if rule is None:
@@ -62,12 +64,13 @@ def _bonus(target: Target) -> list[str]:
     return [
         f"""CREATE OR REPLACE FUNCTION rowmill.bonus_{target.source.name}(rowmill_keys {target.key_type}[])
 RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
-    SET enable_seqscan = off SET enable_mergejoin = off SET enable_hashjoin = on SET jit = off AS $rowmill$
+    SET enable_seqscan = off SET enable_mergejoin = off SET enable_hashjoin = on SET jit = off
+    {LOCK_TIMEOUT} AS $rowmill$
 BEGIN
     IF cardinality(rowmill_keys) = 0 THEN
         RETURN NULL;
     END IF;
-    RETURN (SELECT jsonb_object_agg(a.key::text, least(20, greatest(-20, a.bonus)))
+    RETURN (SELECT jsonb_object_agg(a.key::text, least(20, greatest(-20, a.bonus))::integer)
               FROM (
 {rule}
             ) a WHERE a.key IS NOT NULL AND a.bonus <> 0);

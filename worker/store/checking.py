@@ -59,8 +59,8 @@ SELECT s.name, s.platform, s.relation, to_regclass(s.relation) IS NOT NULL AS th
 
 _RESULTS = {
     "rank": ("key", "bonus::integer"),
-    "stop": ("key", "verdict::text", "message::text"),
-    "tenant": ("key", "tenant::text"),
+    "stop": ("key = ANY (rowmill_keys)", "verdict::text", "message::text"),
+    "tenant": ("key = ANY (rowmill_keys)", "tenant::text"),
 }
 """Rules that no producer and no job should be the first to try."""
 

@@ -229,15 +229,18 @@ def _cutoff(type_: str, timezone: str) -> str:
 def _over(platform: Platform, source: Source) -> str:
     """Finished, out of the queue, and nothing that was paid is still open.
 
+    What it holds of an allowance is settled first: without its row, it would count as not used.
     Who makes such a row a job again changes its status, and then it isn't the row we locked.
     """
     status, key = source.status, f"t.{ident(source.key)}::text"
+    number = f"(SELECT s.id FROM rowmill.sources s WHERE s.name = {literal(source.name)})"
     finished = [w for w in (status.succeeded, status.failed, status.cancelled) if w]
     word = status_of(Target(platform, source, 0, {}, partitioned=False), "t")
     return f"""{word} IN {words(finished)}
    AND NOT EXISTS (SELECT FROM rowmill.queue q
-                    WHERE q.source = (SELECT s.id FROM rowmill.sources s WHERE s.name = {literal(source.name)})
-                      AND q.row_key = {key})
+                    WHERE q.source = {number} AND q.row_key = {key})
+   AND NOT EXISTS (SELECT FROM rowmill.allowances h
+                    WHERE h.source = {number} AND h.row_key = {key})
    AND NOT EXISTS (SELECT FROM rowmill.submissions u
                     WHERE u.source = {literal(source.name)} AND u.row_key = {key}
                       AND u.state IN ('intent', 'accepted', 'unknown'))"""
