@@ -108,6 +108,10 @@ async def add(connection: Any, table: str, count: int = 1, **columns: Any) -> li
     return keys
 
 
+SUPPORTED = 1
+"""What the plan of customer 4, whose jobs these are, adds to a rank (priority_support)."""
+
+
 async def add_videos(
     connection: Any, count: int = 1, *, of: int = 4, service: str = "replicate", **columns: Any
 ) -> list[str]:

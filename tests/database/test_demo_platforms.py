@@ -43,7 +43,7 @@ def test_who_would_share_public_gets_a_schema_of_its_name(
         (tmp_path / name / "map.toml").write_text(f'table = "{table}"')
     found = [(one.name, one.schema) for one in Shown.among(["one", "two", "three"])]
     assert found == [("one", "one"), ("two", "two"), ("three", "public")]
-    assert Shown.among(["two", "three"])[0].schema is None
+    assert Shown.among(["two", "three"])[0].schema == "public"
 
 
 @pytest.mark.parametrize("name", ["nowhere", "bare"])

@@ -10,6 +10,7 @@ import pytest
 
 from tests.database.platform_samples import project, user
 from tests.database.support import (
+    SUPPORTED,
     Connect,
     Hand,
     OpenStore,
@@ -59,7 +60,7 @@ async def test_a_plain_insert_is_an_enqueue(
     }
     premium = "e0000000-0000-4000-8000-000000000003"
     assert found == {
-        video: ("generation_jobs", "runway", 16, "ready", 1, user(4)),
+        video: ("generation_jobs", "runway", 16 + SUPPORTED, "ready", 1, user(4)),
         text: ("ai_generations", "openai", 12, "ready", 1, premium),
         hook: ("background_jobs", "background:webhook_delivery", 8, "ready", 1, None),
     }
@@ -135,7 +136,7 @@ async def test_copy_is_an_enqueue(
         records=rows,
     )
     claims = await hand.claim(100)
-    assert {c.key: c.rank for c in claims} == {row[0]: 2 * row[4] for row in rows}
+    assert {c.key: c.rank for c in claims} == {row[0]: 2 * row[4] + SUPPORTED for row in rows}
 
 
 async def test_an_upsert_enqueues_what_it_inserts_and_moves_what_it_updates(
@@ -168,7 +169,7 @@ async def test_null_means_the_default(
     (video,) = await add_videos(connection, priority=None, max_retries=None, retry_count=None)
     rows = await queued(admin)
     assert (rows[hook]["rank"], rows[hook]["state"]) == (10, "ready")
-    assert (rows[video]["rank"], rows[video]["state"]) == (10, "ready")
+    assert (rows[video]["rank"], rows[video]["state"]) == (10 + SUPPORTED, "ready")
     hand = await Hand.hire(await open_store(both))
     works = {w.key: w for w in await hand.take(10)}
     assert {(w.started.tries, w.started.max_retries) for w in works.values()} == {(0, 3)}

@@ -9,6 +9,7 @@ import pytest
 
 from tests.database.platform_samples import project
 from tests.database.support import (
+    SUPPORTED,
     Connect,
     Hand,
     OpenStore,
@@ -218,9 +219,9 @@ async def test_rows_that_missed_their_trigger_are_swept_in(
     assert await store.sweep("generation_jobs") == 5
     assert await store.sweep("generation_jobs") == 0
     assert {c.key: c.rank for c in await hand.claim(10)} == {
-        **dict.fromkeys(restored, 14),
-        **dict.fromkeys(seen, 10),
-        **dict.fromkeys(unseen, 6),
+        **dict.fromkeys(restored, 14 + SUPPORTED),
+        **dict.fromkeys(seen, 10 + SUPPORTED),
+        **dict.fromkeys(unseen, 6 + SUPPORTED),
     }
 
 

@@ -11,7 +11,16 @@ import pytest
 
 from tests.database.platform_samples import project, user
 from tests.database.redis_servers import FakeRedis
-from tests.database.support import Connect, Hand, OpenStore, add_texts, add_videos, new_keys, queued
+from tests.database.support import (
+    SUPPORTED,
+    Connect,
+    Hand,
+    OpenStore,
+    add_texts,
+    add_videos,
+    new_keys,
+    queued,
+)
 from worker.coordination import Coordination
 from worker.inbox import (
     MESSAGES,
@@ -57,7 +66,7 @@ async def test_a_submitted_row_is_a_job_once(inbox: Inbox, db: Any) -> None:
     again = await submit(inbox, "generation_jobs", video(key.upper(), priority=2))
     assert again == {**expected, "created": False}
     (job,) = (await queued(db)).values()
-    assert (job["row_key"], job["lane"], job["rank"]) == (key, "replicate", 16)
+    assert (job["row_key"], job["lane"], job["rank"]) == (key, "replicate", 16 + SUPPORTED)
 
 
 async def test_a_finished_job_is_not_started_again_by_a_late_repeat(inbox: Inbox, db: Any) -> None:

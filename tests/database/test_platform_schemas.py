@@ -93,6 +93,10 @@ BASE_ROWS = {
         VALUES ('{v1_user(1)}', 'https://files.example.com/a.jpg', 'a.jpg', 'image', 1,
                 'image/jpeg');
     """,
+    "ecomvideo": """
+        INSERT INTO public.usage_credits (user_id, credit_type, amount, source)
+        SELECT id, 'VideoGeneration', 1, 'Bonus' FROM public.users LIMIT 1;
+    """,
     "ebook": """
         INSERT INTO ai_processing.ai_generations (user_id, model_id, prompt)
         SELECT u.id, m.id, 'Write' FROM users.users u, ai_processing.ai_models m LIMIT 1;
@@ -174,6 +178,9 @@ BROKEN = {
         "media_items.valid_file_size": "file_size_bytes = 0",
         "media_items.valid_file_type": "file_type = 'audio'",
         "media_items.valid_image_mime": "mime_type = 'image/gif'",
+    },
+    "ecomvideo": {
+        "usage_credits.ck_usage_credits_used": "used_amount = amount + 1",
     },
     "ebook": {
         "users.users_status_check": "status = 'gone'",

@@ -8,6 +8,7 @@ import pytest
 
 from tests.database.platform_samples import project
 from tests.database.support import (
+    SUPPORTED,
     Connect,
     Hand,
     OpenStore,
@@ -134,7 +135,7 @@ async def test_made_ready_together_with_other_changes_uses_the_new_values(
         )
         assert await queued(admin) == {}
     row = (await queued(admin))[key]
-    assert (row["rank"], row["lane"], row["state"]) == (18, "runway", "ready")
+    assert (row["rank"], row["lane"], row["state"]) == (18 + SUPPORTED, "runway", "ready")
 
 
 async def test_back_and_forth_in_one_transaction_leaves_one_queue_row(

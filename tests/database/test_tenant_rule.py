@@ -47,7 +47,10 @@ async def tenant(connection: Any, key: str) -> str | None:
     ("rule", "sql"),
     [
         ("tenant", "SELECT k::text AS key, 'x' AS tenant FROM unnest(rowmill_keys) k;"),
-        ("stop", "SELECT k::text AS key, 'cancel' AS verdict, '' AS message FROM unnest(rowmill_keys) k;"),
+        (
+            "stop",
+            "SELECT k::text AS key, 'cancel' AS verdict, '' AS message FROM unnest(rowmill_keys) k;",
+        ),
     ],
 )
 async def test_a_key_of_another_type_is_refused_by_attach(
