@@ -53,6 +53,7 @@ def attach(
 
     rowmill attach photomemory --schema photomemory
     """
+    from worker.generate.words import relation
     from worker.maps import load
     from worker.store.attaching import WARNING
     from worker.store.attaching import attach as apply
@@ -69,7 +70,7 @@ def attach(
 
     sql = asyncio.run(apply(dsn(), loaded, dry_run=dry_run, report=report))
     if as_json:
-        tables = [source.table for source in loaded.map.sources]
+        tables = [relation(source.table) for source in loaded.map.sources]
         name = loaded.map.platform
         print_json(
             {

@@ -58,7 +58,7 @@ async def attach(
             # The triggers are live, so nothing can slip in between: what they didn't see is there.
             for source in platform.map.sources:
                 found = await _backfill(connection, source.name)
-                report(f"{source.table}: {found} unfinished rows queued")
+                report(f"{relation(source.table)}: {found} unfinished rows queued")
             return sql
         finally:
             await connection.close()
@@ -81,7 +81,7 @@ async def _attach(connection: Any, platform: Platform, report: Callable[[str], N
     targets = [await _target(connection, platform, source) for source in platform.map.sources]
     printed = []
     for target in targets:
-        report(f"attaching {target.source.table}")
+        report(f"attaching {relation(target.source.table)}")
         for statement in attach_sql(target):
             printed.append(statement)
             await connection.execute(statement)
