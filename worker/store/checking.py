@@ -154,7 +154,7 @@ async def _taken(connection: Any, platform: Platform) -> AsyncIterator[str]:
     name = platform.map.platform
     names = [source.name for source in platform.map.sources]
     rows = await connection.fetch(_TAKEN, name, names)
-    tables: dict[str, str] = {}
+    mapped: dict[str, str] = {}
     for number, source in enumerate(platform.map.sources):
         where = f"{platform.origin}: sources[{number}] ({source.name})"
         for row in rows:
@@ -167,10 +167,10 @@ async def _taken(connection: Any, platform: Platform) -> AsyncIterator[str]:
                 )
             elif row["relation"] != source.table and row["there"]:
                 yield _elsewhere(where, name, source, row["relation"])
-        tables |= {row["relation"]: row["name"] for row in rows if row["name"] != source.name}
-        if twice := tables.get(source.table):
+        others = {row["relation"]: row["name"] for row in rows if row["name"] != source.name}
+        if twice := others.get(source.table) or mapped.get(source.table):
             yield f"{where}.table: {source.table} is already attached, as source {twice}"
-        tables[source.table] = source.name
+        mapped[source.table] = source.name
 
 
 def _elsewhere(where: str, platform: str, source: Source, relation: str) -> str:
