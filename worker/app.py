@@ -11,7 +11,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -35,7 +35,7 @@ from worker.executor import Executor, PaidCalls, Running, Services
 from worker.generate.words import mirrors_kind
 from worker.ledger import ClaimJournal, Lease, Ledger, boottime
 from worker.maintenance import Maintenance
-from worker.maps import Platform, Source
+from worker.maps import MapError, Platform, Source
 from worker.paying import charges_of, providers_of
 from worker.pulse import PulseLoop
 from worker.rates import Rates
@@ -397,8 +397,9 @@ class Worker:
 
     async def load_sources(self) -> None:
         """What is attached, and which lanes of it this worker can serve; read now and then."""
-        infos = await self.store.sources()
-        self._platforms = {i.platform: Platform.from_definition(i.definition) for i in infos}
+        attached = await self.store.sources()
+        self._platforms = self._understood(attached)
+        infos = [info for info in attached if self._source(info) is not None]
         self._sources = {info.id: info for info in infos}
         lanes = sorted({lane for info in infos for lane in self._served(info)})
         if self.settings.lanes:
@@ -407,9 +408,27 @@ class Worker:
             self._lanes = lanes
             await self.store.set_lanes(self.id, lanes)
 
+    def _understood(self, infos: Sequence[SourceInfo]) -> dict[str, Platform]:
+        """A map that only a newer version knows stops no worker: it goes on by the one it had."""
+        platforms = {}
+        for info in infos:
+            try:
+                platforms[info.platform] = Platform.from_definition(info.definition)
+            except MapError as error:
+                log.warning("platform.too_new", platform=info.platform, error=str(error))
+                if known := self._platforms.get(info.platform):
+                    platforms[info.platform] = known
+        return platforms
+
+    def _source(self, info: SourceInfo) -> Source | None:
+        platform = self._platforms.get(info.platform)
+        sources = platform.map.sources if platform else []
+        return next((s for s in sources if s.name == info.name), None)
+
     def _served(self, info: SourceInfo) -> list[str]:
-        source = next(s for s in self._platforms[info.platform].map.sources if s.name == info.name)
-        return [lane for lane in self._possible(source) if lane not in info.unserved]
+        source = self._source(info)
+        possible = self._possible(source) if source else []
+        return [lane for lane in possible if lane not in info.unserved]
 
     def _possible(self, source: Source) -> list[str]:
         if source.lane.constant is not None:

@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from worker import __version__
 from worker.relocating import PLAIN, relocated, relocated_map
 
 __all__ = [
@@ -349,8 +350,16 @@ class Platform:
 
     @staticmethod
     def from_definition(definition: dict[str, Any]) -> Platform:
+        """Raises `MapError` for a form that only a newer version knows."""
+        try:
+            model = PlatformMap.model_validate(definition["map"])
+        except ValidationError as error:
+            raise MapError(
+                f"{definition['origin']} was attached by a version that knows more than this one "
+                f"({__version__}); upgrade this one: {_first(error)}"
+            ) from error
         return Platform(
-            PlatformMap.model_validate(definition["map"]),
+            model,
             definition["rules"],
             definition["origin"],
             definition.get("schema", PUBLIC),
@@ -434,6 +443,11 @@ def _check_allowance(source: Source, rules: dict[str, str]) -> None:
             f"{name}.reserve.sql: the map doesn't say whose jobs these are "
             f"(tenant = {{…}}, or {name}.tenant.sql)"
         )
+
+
+def _first(error: ValidationError) -> str:
+    detail = error.errors()[0]
+    return f"{'.'.join(str(part) for part in detail['loc'])}: {detail['msg']}"
 
 
 def _explain(path: Path, data: dict[str, Any], error: ValidationError) -> str:

@@ -61,7 +61,7 @@ async def test_each_row_has_its_own(
 async def test_a_bonus_of_another_number_type(
     type_: str, new_database: NewDatabase, connect: Connect, tmp_path: Path
 ) -> None:
-    """It is rounded as attach tried it: what is no integer must not fail the producer outside the rule."""
+    """Rounded, as attach tried it: what is no integer mustn't fail the producer's own statement."""
     dsn = await built(await new_database(), written(tmp_path, shoots__rank=RANK))
     connection = await connect(dsn)
     await connection.execute(f"ALTER TABLE public.studios ALTER bonus TYPE {type_}")

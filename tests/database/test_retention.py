@@ -82,6 +82,59 @@ async def test_only_jobs_that_are_over_go(
     assert (done.removed, done.whole, done.kept) == (5, True, [])
 
 
+async def test_what_it_holds_of_an_allowance_is_settled_before_its_row_goes(
+    depot: str, connect: Connect, open_store: OpenStore
+) -> None:
+    """Without the row nobody could tell any more that it was used, and it would be given back."""
+    connection, store = await connect(depot), await open_store(depot)
+    await connection.execute(
+        "INSERT INTO depot.errands (state, created_at)"
+        f" SELECT 'done', {OLD} FROM generate_series(1, 2);"
+        "INSERT INTO rowmill.allowances SELECT id, '1', 1, 'x', 3 FROM rowmill.sources"
+    )
+    assert (await remove(store, "errands")).removed == 1
+    assert await keys(connection, "depot.errands") == [1]
+    await connection.execute("DELETE FROM rowmill.allowances")
+    assert (await remove(store, "errands")).removed == 1
+
+
+async def test_a_cascade_made_after_attach_removes_no_job(
+    depot: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(depot), await open_store(depot)
+    await connection.execute(
+        f"INSERT INTO depot.visits VALUES (1, {OLD} - interval '1 year');"
+        "ALTER TABLE depot.errands ADD visit bigint REFERENCES depot.visits ON DELETE CASCADE;"
+        "INSERT INTO depot.errands (visit) VALUES (1)"
+    )
+    with capture_logs() as logs:
+        await worker_of(store).retention()
+    assert await keys(connection, "depot.errands") == [1]
+    assert [line["event"] for line in logs] == ["schedule.failed"]
+    said = (await schedule(connection, "retention", "depot.visits"))["error"]
+    assert "would remove jobs of depot.errands" in said
+
+
+async def test_what_the_map_no_longer_names_is_forgotten_with_its_error(
+    depot: str, connect: Connect, tmp_path: Path
+) -> None:
+    connection = await connect(depot)
+    await connection.execute(
+        "INSERT INTO rowmill.schedules SELECT 'depot', c, s, 1, now(), now(), NULL, 'no right'"
+        " FROM (VALUES ('retention', 'depot.visits'), ('retention', 'errands'),"
+        " ('refresh', 'depot.gone'), ('refresh', 'depot.totals')) AS g (c, s)"
+    )
+    shutil.copytree(FOLDER, tmp_path / "depot")
+    path = tmp_path / "depot" / "map.toml"
+    text = path.read_text(encoding="utf-8")
+    gone = '[[retention]]\ntable = "depot.visits"\ncolumn = "seen_at"\nkeep = "1 year"\n'
+    assert gone in text
+    path.write_text(text.replace(gone, ""), encoding="utf-8")
+    await attach(depot, maps.load(str(path)))
+    left = await connection.fetch("SELECT subject FROM rowmill.schedules ORDER BY 1")
+    assert [row["subject"] for row in left] == ["depot.totals", "errands"]
+
+
 async def test_a_job_someone_is_about_to_run_again_stays(
     depot: str, connect: Connect, open_store: OpenStore
 ) -> None:

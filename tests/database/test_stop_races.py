@@ -20,8 +20,11 @@ from tests.database.journaling import intend
 from tests.database.platform_samples import NewDatabase
 from tests.database.studio import built, written
 from tests.database.support import Connect, Hand, OpenStore, Work, add
+from tests.process.fleet import until_sql
 from worker.executor import Executor, Running, Services
 from worker.ledger import ClaimJournal, Lease, Ledger
+from worker.pulse import PulseLoop
+from worker.store.attaching import attach
 from worker.transitions import Settlement
 
 KIND = "background:make_video"
@@ -202,6 +205,42 @@ async def test_what_is_given_up_is_given_up_to_the_end(bench: Bench) -> None:
     await bench.running.task
     assert len(bench.provider.given_up) == 1
     assert bench.dropped == [bench.running]
+
+
+SLOW = """
+SELECT s.id AS key, 'cancel' AS verdict, 'too late' AS message FROM public.shoots AS s
+ WHERE s.id = ANY (rowmill_keys) AND s.state = 'busy' AND pg_sleep(30) IS NOT NULL;
+"""
+
+
+async def test_a_rule_that_takes_long_costs_no_heartbeat(
+    bench: Bench, connect: Connect, tmp_path: Path
+) -> None:
+    """A job is taken from a worker that is silent for its lease: no rule may make it so."""
+    store = bench.hand.store
+    await attach(store.dsn, written(tmp_path, shoots__stop=SLOW))
+    connection = await connect(store.dsn)
+    pulse = PulseLoop(
+        store,
+        Lease(30),
+        worker=lambda: bench.hand.id,
+        jobs=lambda: [bench.running],
+        holds=lambda *_: True,
+        draining=lambda: False,
+        given_up=lambda: None,
+        stoppable=lambda _: True,
+        seconds=0.5,
+    )
+    began = time.monotonic()
+    await pulse.run_once()
+    await pulse.run_once()
+    assert time.monotonic() - began < 10
+    assert bench.running.stopped is None
+    await until_sql(
+        connection,
+        "SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE '%stops_shoots%'"
+        " AND state = 'active' AND pid <> pg_backend_pid() AND datname = current_database()",
+    )
 
 
 async def test_a_word_before_the_giving_up_begins(bench: Bench) -> None:

@@ -44,19 +44,14 @@ async def tenant(connection: Any, key: str) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "sql"),
-    [
-        ("tenant", "SELECT k::text AS key, 'x' AS tenant FROM unnest(rowmill_keys) k;"),
-        (
-            "stop",
-            "SELECT k::text AS key, 'cancel' AS verdict, '' AS message FROM unnest(rowmill_keys) k;",
-        ),
-    ],
+    ("rule", "says"),
+    [("tenant", "'x' AS tenant"), ("stop", "'cancel' AS verdict, 'closed' AS message")],
 )
 async def test_a_key_of_another_type_is_refused_by_attach(
-    rule: str, sql: str, new_database: NewDatabase, tmp_path: Path
+    rule: str, says: str, new_database: NewDatabase, tmp_path: Path
 ) -> None:
     """No job could start, and none would ever say why."""
     dsn = await built(await new_database(), written(tmp_path, NO_COLUMN))
+    sql = f"SELECT k::text AS key, {says} FROM unnest(rowmill_keys) k;"
     with pytest.raises(MapError, match=rf"shoots\.{rule}\.sql: operator does not exist"):
         await attach(dsn, written(tmp_path, NO_COLUMN, **{f"shoots__{rule}": sql}))

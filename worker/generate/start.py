@@ -174,10 +174,13 @@ def _stop(target: Target) -> str:
 {rule}
             ) a ORDER BY a.key, a.verdict) s
       JOIN unnest(v_mine, rowmill_keys) AS m (id, key) ON m.key = s.key
-     WHERE s.verdict IS DISTINCT FROM 'refuse' OR NOT EXISTS (
-           SELECT FROM rowmill.queue q
-             JOIN rowmill.submissions u ON u.source = {literal(name)} AND u.row_key = q.row_key AND u.run = q.run
-            WHERE q.id = m.id AND u.state IN ('intent', 'accepted', 'unknown', 'finished'));
+       -- With a limit it is a probe for each: EXISTS may be planned as a hash of all there is.
+     WHERE s.verdict IS DISTINCT FROM 'refuse' OR (
+           SELECT u.id FROM rowmill.queue q CROSS JOIN LATERAL (
+                  SELECT u.id FROM rowmill.submissions u
+                   WHERE u.source = {literal(name)} AND u.row_key = q.row_key AND u.run = q.run
+                     AND u.state IN ('intent', 'accepted', 'unknown', 'finished') LIMIT 1) u
+            WHERE q.id = m.id LIMIT 1) IS NULL;
     IF cardinality(v_stopped) > 0 THEN
         IF EXISTS (SELECT FROM unnest(v_verdicts) v WHERE (v IN ('refuse', 'cancel')) IS NOT TRUE) THEN
             RAISE EXCEPTION '{name}.stop.sql answered % for %: wanted are refuse and cancel',

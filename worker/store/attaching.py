@@ -78,6 +78,7 @@ async def _attach(connection: Any, platform: Platform, report: Callable[[str], N
     for problem in found:
         report(f"{WARNING}{problem.message}")
     await _detach_dropped(connection, platform)
+    await _forget_dropped(connection, platform)
     targets = [await _target(connection, platform, source) for source in platform.map.sources]
     printed = []
     for target in targets:
@@ -100,6 +101,20 @@ async def _detach_dropped(connection: Any, platform: Platform) -> None:
     )
     for row in rows:
         await _detach(connection, row)
+
+
+async def _forget_dropped(connection: Any, platform: Platform) -> None:
+    """Views and tables an earlier form of this map named: their last error is nobody's any more."""
+    subjects = [("refresh", refresh.view) for refresh in platform.map.refreshes]
+    subjects += [("retention", entry.subject) for entry in platform.map.retention]
+    await connection.execute(
+        "DELETE FROM rowmill.schedules WHERE platform = $1 AND NOT EXISTS (SELECT FROM"
+        " unnest($2::text[], $3::text[]) AS t (chore, subject)"
+        " WHERE (t.chore, t.subject) = (schedules.chore, schedules.subject))",
+        platform.map.platform,
+        [chore for chore, _ in subjects],
+        [subject for _, subject in subjects],
+    )
 
 
 async def _backfill(connection: Any, source: str) -> int:

@@ -203,6 +203,9 @@ async def plan_of(connection: Any, platform: Platform, entry: Retention) -> Plan
         order = f" ORDER BY {at}" if live["indexed"] else ""
         ages.append(f"{before}{at} < {_cutoff(live['type'], platform.map.timezone)}{order}")
         before += f"{at} IS NULL AND "
+    # Made after this map was attached: a foreign key, or another platform's table.
+    for row in await connection.fetch(_CASCADING, name(table), await _attached(connection)):
+        raise Refused(f"retention: {table}: {_along(row)}")
     referring = await connection.fetch(_REFERRING, name(table))
     return Plan(
         name(table),
@@ -271,13 +274,18 @@ async def problems(connection: Any, platform: Platform) -> list[Problem]:
                         f"{where}: {column} is {live['type']}, and must be a time or a date",
                     )
                 )
-        for row in await connection.fetch(_CASCADING, name(table), jobs):
-            why = (
-                f"{where}: removing its rows would remove jobs of {row['relation']}, too "
-                f"(ON DELETE CASCADE of {row['constraint']})"
-            )
-            found.append(Problem("refuse", why))
+        found += [
+            Problem("refuse", f"{where}: {_along(row)}")
+            for row in await connection.fetch(_CASCADING, name(table), jobs)
+        ]
     return found
+
+
+def _along(row: Any) -> str:
+    return (
+        f"removing its rows would remove jobs of {row['relation']}, too "
+        f"(ON DELETE CASCADE of {row['constraint']})"
+    )
 
 
 async def _attached(connection: Any) -> list[str]:
