@@ -58,7 +58,7 @@ async def test_kinds_and_keys_in_any_spelling(
     }
     assert given["plan"]["ai_providers"] == ["Freepik", "RunwayML", "StabilityAI"]
     assert given["preferences"]["preferred_ai_provider"] == "RunwayML"
-    assert (given["notifications"], given["product"], given["begun"]) == ({}, None, False)
+    assert (given["notifications"], given["product"], given["made_by"]) == ({}, None, {})
     assert (await queued(connection))[work.key]["tenant"] == shopper(3)
 
 
@@ -104,6 +104,9 @@ async def test_a_scraping_rule_is_found_by_the_longest_domain(
         "http://me@other.example.com": "example.com",
         "https://myexample.com/p": None,
         "nonsense": None,
+        # A dot at the end names the same host; and no address is so long that it takes the fleet.
+        "https://closed.example.com./p": "closed.example.com",
+        f"https://{'a.' * 200_000}example.com/p": None,
     }
     keys = {await add_job(connection, {"Url": url}, kind="ScrapeProduct"): url for url in expected}
     works = await hand.take(20)
@@ -142,7 +145,7 @@ async def test_a_video_shows_each_stage_and_its_tasks_as_they_are_accepted(
     await connection.execute("UPDATE rowmill.queue SET state = 'ready'")
     (work,) = await hand.take()
     assert await shown() == ("GeneratingVideo", "task-still", "task-film")
-    assert work.started.input["begun"] is True
+    assert work.started.input["made_by"] == {"image": "freepik", "video": "freepik"}
 
     await hand.settle([work], lambda w: film(w, external_id="task-film"))
     row = await video_row(connection, video)
