@@ -179,6 +179,7 @@ UNWANTED = {
     "generate_video": ({"video_id": "f6000000-0000-4000-8000-000000000004"}, "is not active"),
     "SendNotification": ({"UserId": shopper(4)}, "is not active"),
     "scrape_product": ({"userId": shopper(9)}, "there is no user"),
+    "GenerateThumbnail": ({"VideoId": "f6000000-0000-4000-8000-000000000004"}, "is not active"),
 }
 
 
@@ -206,6 +207,22 @@ async def test_a_failed_video_of_an_inactive_user_tells_nobody(
     await hand.fail([work])
     assert await status_of(connection, video) == "Failed"
     assert await follow_ups(connection, but=[work.key]) == []
+
+
+async def test_a_job_that_never_began_undoes_no_finished_video(
+    ecomvideo: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(ecomvideo), await open_store(ecomvideo)
+    hand = await hire(store)
+    video, work = await begin(connection, hand)
+    await hand.settle([work], film)
+    await connection.execute("UPDATE public.users SET is_active = false WHERE id = $1", shopper(2))
+    double = await add_job(connection, {"videoId": video})
+    claims = await hand.claim(5)
+    said = await hand.verdicts(claims)
+    assert said[double].verdict == "refuse"
+    await hand.fail([Work(SOURCE, claim, said[double]) for claim in claims if claim.key == double])
+    assert await status_of(connection, video) == "Completed"
 
 
 async def test_a_cancelled_video_cancels_its_waiting_job(
@@ -265,6 +282,152 @@ async def test_an_operator_cancels_a_video_by_its_job(
     await store.value(f"SELECT rowmill.cancel_{SOURCE}($1)", work.key)
     row = await video_row(connection, video)
     assert (row["status"], row["error_message"]) == ("Cancelled", "its job was cancelled")
+
+
+@pytest.mark.parametrize("paid", [True, False])
+async def test_an_operator_who_cancels_one_job_of_a_video_leaves_the_one_that_is_paid_for(
+    paid: bool, ecomvideo: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(ecomvideo), await open_store(ecomvideo)
+    hand = await hire(store)
+    video, work = await begin(connection, hand)
+    if paid:
+        await pay(store, hand, work, "video")
+        await tick(store, work)
+    double = await add_job(connection, {"videoId": video})
+    assert await store.value(f"SELECT rowmill.cancel_{SOURCE}($1)", double) == "cancelled"
+    assert await status_of(connection, video) == ("GeneratingVideo" if paid else "Cancelled")
+    entries = [{"queue_id": work.queue_id, "key": work.key}]
+    assert bool(await store.stops(SOURCE, entries)) != paid
+
+
+async def test_an_operators_cancel_waits_for_a_video_that_the_application_holds(
+    ecomvideo: str, connect: Connect, open_store: OpenStore
+) -> None:
+    """Nothing comes after it that could write it."""
+    connection, holder = await connect(ecomvideo), await connect(ecomvideo)
+    store = await open_store(ecomvideo)
+    hand = await hire(store)
+    video, work = await begin(connection, hand)
+    transaction = holder.transaction()
+    await transaction.start()
+    await holder.execute("UPDATE public.videos SET view_count = 1 WHERE id = $1", video)
+    cancel = asyncio.create_task(store.value(f"SELECT rowmill.cancel_{SOURCE}($1)", work.key))
+    await until(connection, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock')")
+    await transaction.commit()
+    assert await cancel == "cancelled"
+    assert await status_of(connection, video) == "Cancelled"
+
+
+async def test_an_operators_cancel_gives_credits_back_and_a_retry_takes_them_again(
+    ecomvideo: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(ecomvideo), await open_store(ecomvideo)
+    hand = await hire(store)
+    await set_credits(connection, 2, 4)
+    video, work = await begin(connection, hand, generation_cost_credits=3)
+    assert await may_pay(store, hand, work)
+    # Its price changes meanwhile: what it took counts.
+    await connection.execute("UPDATE public.videos SET generation_cost_credits = 4")
+    assert await store.value(f"SELECT rowmill.cancel_{SOURCE}($1)", work.key) == "cancelled"
+    assert await store.reclaim(SOURCE) == 1
+    assert await used(connection, 2) == [0]
+    await connection.execute("UPDATE public.videos SET status = 'Pending' WHERE id = $1", video)
+    assert await store.value(f"SELECT rowmill.retry_{SOURCE}($1)", work.key) == "requeued"
+    (again,) = await hand.take()
+    assert await may_pay(store, hand, again)
+    await connection.execute("UPDATE public.videos SET generation_cost_credits = 9")
+    assert await used(connection, 2) == [4]
+    await hand.settle([again], film)
+    assert await used(connection, 2) == [4]
+    assert (await video_row(connection, video))["generation_cost_credits"] == 4
+
+
+async def test_what_the_application_makes_pending_again_is_charged_once_for_each_run(
+    ecomvideo: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(ecomvideo), await open_store(ecomvideo)
+    hand = await hire(store)
+    await set_credits(connection, 2, 9)
+    video, work = await begin(connection, hand, generation_cost_credits=2)
+    again = "UPDATE public.background_jobs SET status = 'Pending' WHERE id = $1"
+    assert await may_pay(store, hand, work)
+    await connection.execute(again, work.key)  # while it runs: the same run goes on
+    (work,) = await hand.take()
+    assert await may_pay(store, hand, work)
+    assert await used(connection, 2) == [2]
+    await hand.fail([work])
+    assert await used(connection, 2) == [0]
+    await connection.execute(
+        "UPDATE rowmill.submissions SET state = 'failed', cost_cents = 0, ended_at = now()"
+    )
+    await connection.execute(again, work.key)
+    (work,) = await hand.take()
+    assert await may_pay(store, hand, work)
+    await hand.settle([work], film)
+    assert await used(connection, 2) == [2]
+    assert await status_of(connection, video) == "Completed"
+    kinds = [
+        (kind, payload.get("type")) for kind, payload in await follow_ups(connection, but=[work.key])
+    ]
+    assert kinds == [
+        ("generate_thumbnail", None),
+        ("send_notification", "VideoFailed"),
+        ("send_notification", "VideoCompleted"),
+    ]
+    row = await job_row(connection, work.key)
+    assert row["attempts"] <= row["max_attempts"]
+
+
+async def test_a_video_that_is_deleted_stops_its_running_job(
+    ecomvideo: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(ecomvideo), await open_store(ecomvideo)
+    hand = await hire(store)
+    await set_credits(connection, 2, 3)
+    video, work = await begin(connection, hand)
+    assert await may_pay(store, hand, work)
+    await connection.execute("DELETE FROM public.videos WHERE id = $1", video)
+    entries = [{"queue_id": work.queue_id, "key": work.key}]
+    assert await store.stops(SOURCE, entries) == {work.queue_id: "its video was deleted"}
+    await hand.settle([work], lambda _: Cancelled("its video was deleted"))
+    assert await used(connection, 2) == [0]
+
+
+async def test_credits_that_are_switched_off_just_now_are_not_taken(
+    ecomvideo: str, connect: Connect, open_store: OpenStore
+) -> None:
+    """Whoever locks a row sees it as it is by then, not as it was when it was looked up."""
+    connection, holder = await connect(ecomvideo), await connect(ecomvideo)
+    store = await open_store(ecomvideo)
+    hand = await hire(store)
+    await set_credits(connection, 2, 3)
+    _, work = await begin(connection, hand)
+    # The statement has its snapshot when it waits here; the row changes; then it goes on.
+    await connection.execute(
+        """
+        CREATE FUNCTION public.slow(p_id uuid) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+        BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN true; END $$;
+        """
+    )
+    rule = await connection.fetchval(
+        "SELECT pg_get_functiondef('rowmill.reserve_video_jobs(bigint[])'::regprocedure)"
+    )
+    await connection.execute(
+        rule.replace("locked AS MATERIALIZED", "halt AS MATERIALIZED (SELECT id, public.slow(id) AS ok"
+                     " FROM usable), locked AS MATERIALIZED")
+        .replace("SELECT usable.id FROM usable)", "SELECT halt.id FROM halt WHERE halt.ok)", 1)
+    )
+    await holder.execute("SELECT pg_advisory_lock(4711)")
+    asked = asyncio.create_task(may_pay(store, hand, work))
+    await until(
+        connection,
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'advisory')",
+    )
+    await holder.execute("UPDATE public.usage_credits SET is_active = false")
+    await holder.execute("SELECT pg_advisory_unlock(4711)")
+    assert await asked is False
+    assert await used(connection, 2) == [0]
 
 
 async def test_a_video_that_the_application_holds_delays_nobody(
