@@ -188,6 +188,20 @@ async def test_a_page_that_nobody_read_is_read_first(monkeypatch: pytest.MonkeyP
     assert (step, task.images) == ("video", ("https://shop.example.com/chair/chair.jpg",))
 
 
+async def test_a_page_whose_rule_is_not_active_fails_its_video_before_anything_is_paid() -> None:
+    rule = {
+        "domain": "shop.example.com",
+        "platform": "Shopify",
+        "selectors": {},
+        "is_active": False,
+    }
+    payload = {"VideoId": VIDEO_ID, "ProductUrl": "https://shop.example.com/chair"}
+    ctx = Worker(made)
+    with pytest.raises(JobEnds, match=r"rule of shop\.example\.com is not active"):
+        await outcome(ctx, given(video={"input_type": "Url"}, payload=payload, rule=rule))
+    assert ctx.calls == []
+
+
 async def test_a_picture_in_our_own_storage_goes_inside_the_request(tmp_path: Path) -> None:
     Image.new("RGB", (9, 16), "red").save(tmp_path / "0.png")
 
