@@ -19,7 +19,17 @@ from typing import Any
 
 from PIL import Image
 
-from jobs.contract import CallResult, Context, Job, MediaTask, Outcome, Output, Succeeded
+from jobs.contract import (
+    CallResult,
+    Context,
+    Job,
+    JobEnds,
+    MediaTask,
+    Outcome,
+    Output,
+    Succeeded,
+    Yield,
+)
 from jobs.payload import Payload, invalid, takes, useless
 from jobs.providers.errors import ProviderError
 from jobs.registry import kind
@@ -46,11 +56,11 @@ FRESH = "_fresh"
 
 
 class Named(Payload):
-    """What a payload may say besides ids, which are looked up in SQL."""
+    """What a payload may say besides ids, which are looked up in SQL. Anything may stand there."""
 
     video_id: Any = None
-    url: str | None = None
-    product_url: str | None = None
+    url: Any = None
+    product_url: Any = None
 
 
 @kind("background:generate_video", timeout=3600)
@@ -66,6 +76,8 @@ async def generate_video(_job: Job, ctx: Context, given: VideoInput) -> Outcome:
         product = await _product(ctx, given, video)
         words = prompt(given, video, product)
         picture = _picture(video, product)
+        if picture is None and "video" in given.made_by and "image" not in given.made_by:
+            picture = STANDS_IN  # its page is gone; what was asked for then is what is delivered
         image = _image_task(ctx, made_by, words, wanted) if picture is None else None
         task = _video_task(ctx, made_by, words, wanted, picture or STANDS_IN)
     except Refused as error:
@@ -101,10 +113,19 @@ async def _product(ctx: Context, given: VideoInput, video: Video) -> dict[str, A
     if video.input_type.lower() != "url" or (known or {}).get("scraping_status") == "Success":
         return known
     named = Named.model_validate(given.payload if isinstance(given.payload, dict) else {})
-    url = named.url or named.product_url or str((known or {}).get("original_url") or "")
+    url = named.url or named.product_url or (known or {}).get("original_url")
     if not url:
         raise Refused("payload.url: a video of input type Url needs one, or a product that has one")
-    return {**(known or {}), **await _scraped(ctx, url, given.rule), FRESH: True}
+    if not isinstance(url, str):
+        raise Refused("payload.url: has to be the address of a page, as a text")
+    try:
+        page = await _scraped(ctx, url, given.rule)
+    except JobEnds as end:
+        # The video is paid for: it doesn't need the page any more, whatever became of that.
+        if "video" in given.made_by and not isinstance(end.outcome, Yield):
+            return known
+        raise
+    return {**(known or {}), **page, FRESH: True}
 
 
 async def _scraped(ctx: Context, url: str, rule: dict[str, Any] | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from jobs.payload import Payload
 
@@ -83,8 +83,13 @@ class VideoInput(Payload):
     template: Template | None = None
     product: dict[str, Any] | None = None
     rule: dict[str, Any] | None = None
-    begun: bool = False
-    """Something was paid for already: it goes on, whatever the plan may say by now."""
+    made_by: dict[str, str] = Field(default_factory=dict)
+    """The provider of each step that is paid for, or being paid for. The rest stays with them."""
+
+    @property
+    def begun(self) -> bool:
+        """It goes on, whatever the plan may say by now."""
+        return bool(self.made_by)
 
 
 # --------------------------------------------------------------------------- who makes it
@@ -118,6 +123,13 @@ class Makers:
 
 def makers(given: VideoInput, video: Video) -> Makers:
     """Who makes the picture, and who the video: the one that is wanted, as far as it can."""
+    begun = {step: BY_NAME.get(provider) for step, provider in given.made_by.items()}
+    chosen = begun.get("image") or begun.get("video")
+    if chosen is not None:
+        # All of them make pictures, so whoever made this one is who was wanted.
+        film = begun.get("video") or _first("video", [chosen, *_allowed(given), *MAKERS])
+        assert film is not None, "some of them make videos"
+        return Makers(chosen, film)
     allowed = _allowed(given)
     names = ", ".join(maker.word for maker in allowed) or "none that we know"
     plan = given.plan.name if given.plan else ""
@@ -141,7 +153,7 @@ def makers(given: VideoInput, video: Video) -> Makers:
 
 
 def _allowed(given: VideoInput) -> list[Maker]:
-    if given.begun or given.plan is None or given.plan.ai_providers is None:
+    if given.plan is None or given.plan.ai_providers is None:
         return list(MAKERS)
     named = (BY_NAME.get(_bare(name)) for name in given.plan.ai_providers)
     return [maker for maker in named if maker is not None]

@@ -1,4 +1,4 @@
-"""EcomVideo's products: what a shop's page says, in the columns it has to fit."""
+"""EcomVideo's products, read from shops' pages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from decimal import Decimal
 from typing import Any
 
 from jobs.contract import Failed, Succeeded
-from tests.database.shop import add_job, add_video, film, hire, shopper, video_row
+from tests.database.shop import (
+    add_job,
+    add_video,
+    film,
+    hire,
+    shopper,
+    video_row,
+)
 from tests.database.support import Connect, OpenStore, add, failure
 
 CHAIR = "https://shop.example.com/products/chair"

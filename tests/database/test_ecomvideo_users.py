@@ -1,15 +1,12 @@
-"""EcomVideo's users: their credits, who may not, what they cancel, and what they hold on to."""
+"""EcomVideo's users: who may not, what they cancel, and rows that they hold."""
 
 from __future__ import annotations
 
 import asyncio
-from decimal import Decimal
-from typing import Any
 
 import pytest
 
 from jobs.contract import Cancelled, Failed
-from jobs.providers.journal import NotAllowed, Submission
 from tests.database.settling import POLICY, Desk, settlement, until
 from tests.database.shop import (
     SOURCE,
@@ -29,155 +26,15 @@ from tests.database.shop import (
     used,
     video_row,
 )
-from tests.database.support import Connect, OpenStore, Work, failure, queued
-from worker.ledger import ClaimJournal, Lease, Ledger
+from tests.database.support import Connect, OpenStore, Work, failure
+from worker.store.errors import LockTimeout
 from worker.transitions import settle
-
-# --------------------------------------------------------------------------- credits
-
-
-async def test_a_video_takes_what_its_row_says_of_those_that_expire_first(
-    ecomvideo: str, connect: Connect, open_store: OpenStore
-) -> None:
-    connection, store = await connect(ecomvideo), await open_store(ecomvideo)
-    hand = await hire(store)
-    await set_credits(connection, 2, 3, 2, 9, 4, days=(None, 10, -1, 20))
-    video, work = await begin(connection, hand, generation_cost_credits=5)
-    assert await may_pay(store, hand, work)
-    # By expiry: one that has expired, 2 of 10 days, 4 of 20 days, 3 for ever.
-    assert await used(connection, 2) == [0, 2, 3, 0]
-    await pay(store, hand, work, "video")  # the second call of the run is paid for
-    assert await used(connection, 2) == [0, 2, 3, 0]
-    await hand.settle([work], film)
-    assert await used(connection, 2) == [0, 2, 3, 0]
-    assert (await video_row(connection, video))["generation_cost_credits"] == 5
-    plain, work = await begin(connection, hand)
-    assert await may_pay(store, hand, work)
-    await hand.settle([work], film)
-    assert await used(connection, 2) == [0, 2, 4, 0]
-    assert (await video_row(connection, plain))["generation_cost_credits"] == 1
-
-
-@pytest.mark.parametrize(
-    "columns", [{"credit_type": "PremiumFeature"}, {"is_active": False}, {"used_amount": 10}]
-)
-async def test_credits_that_do_not_count(
-    columns: dict[str, Any], ecomvideo: str, connect: Connect, open_store: OpenStore
-) -> None:
-    connection, store = await connect(ecomvideo), await open_store(ecomvideo)
-    hand = await hire(store)
-    await set_credits(connection, 2, 10, **columns)
-    _, work = await begin(connection, hand)
-    with pytest.raises(NotAllowed, match="not enough video credits: 1 needed, 0 left"):
-        await pay(store, hand, work)
-
-
-@pytest.mark.parametrize("end", ["fail", "cancel", "expired", "deleted"])
-async def test_what_came_to_nothing_is_given_back_to_where_it_came_from(
-    end: str, ecomvideo: str, connect: Connect, open_store: OpenStore
-) -> None:
-    connection, store = await connect(ecomvideo), await open_store(ecomvideo)
-    hand = await hire(store)
-    await set_credits(connection, 2, 2, 4)
-    _, work = await begin(connection, hand, generation_cost_credits=5)
-    assert await may_pay(store, hand, work)
-    assert await used(connection, 2) == [2, 3]
-    if end == "expired":
-        await connection.execute(
-            "UPDATE public.usage_credits SET expires_at = '2020-01-01' WHERE amount = 2"
-        )
-    if end == "deleted":
-        await connection.execute("DELETE FROM public.background_jobs WHERE id = $1", work.key)
-        assert await store.reclaim(SOURCE) == 1
-    else:
-        outcome = Cancelled() if end == "cancel" else Failed(failure())
-        assert await hand.settle([work], lambda _: outcome) == {work.key: "settled"}
-    assert await used(connection, 2) == [0, 0]
-
-
-async def test_one_that_needs_too_much_is_in_nobodys_way(
-    ecomvideo: str, connect: Connect, open_store: OpenStore
-) -> None:
-    connection, store = await connect(ecomvideo), await open_store(ecomvideo)
-    hand = await hire(store)
-    await set_credits(connection, 2, 3)
-    works = [(await begin(connection, hand, generation_cost_credits=n))[1] for n in (2, 5, 1, 1)]
-    ledger = Ledger(store, Lease(30))
-    made = await asyncio.gather(
-        *[_intend(ledger, hand.id, w) for w in works], return_exceptions=True
-    )
-    assert [type(m) for m in made] == [Submission, NotAllowed, Submission, NotAllowed]
-    assert await used(connection, 2) == [3]
-
-
-async def test_never_below_zero_however_many_ask_at_once(
-    ecomvideo: str, connect: Connect, open_store: OpenStore
-) -> None:
-    """Four workers, real connections, two users; jobs name videos, never users."""
-    connection = await connect(ecomvideo)
-    stores = [await open_store(ecomvideo) for _ in range(4)]
-    hand = await hire(stores[0])
-    await set_credits(connection, 2, 3, 2, 4)
-    await set_credits(connection, 3, 30)
-    works = []
-    for n in range(30):
-        video = await add_video(connection, 2 + n % 2)
-        await add_job(connection, {"videoId": video})
-    works = await hand.take(40)
-    ledgers = [Ledger(store, Lease(30)) for store in stores]
-    made = await asyncio.gather(
-        *[_intend(ledgers[n % 4], hand.id, w) for n, w in enumerate(works)], return_exceptions=True
-    )
-    assert [type(m).__name__ for m in made].count("Submission") == 9 + 15
-    assert [type(m).__name__ for m in made].count("NotAllowed") == 6
-    assert await used(connection, 2) == [3, 2, 4]
-    assert await used(connection, 3) == [15]
-
-
-async def _intend(ledger: Ledger, worker: int, work: Work) -> Submission:
-    journal = ClaimJournal(ledger, queue_id=work.queue_id, token=work.token, worker=worker)
-    return await journal.intend(
-        "image",
-        provider="freepik",
-        account="acct",
-        model="m",
-        estimate_cents=Decimal(1),
-        fingerprint="f",
-    )
-
-
-async def test_whose_job_it_is_stays_known_while_it_runs(
-    ecomvideo: str, connect: Connect, open_store: OpenStore
-) -> None:
-    """A change of its priority comes by the trigger, which knows no owner."""
-    connection, store = await connect(ecomvideo), await open_store(ecomvideo)
-    hand = await hire(store)
-    _, work = await begin(connection, hand, 3)
-    await connection.execute(
-        "UPDATE public.background_jobs SET priority = 7 WHERE id = $1", work.key
-    )
-    row = (await queued(connection))[work.key]
-    assert (row["rank"], row["tenant"]) == (17, shopper(3))
-
-
-async def test_a_job_of_nobody_is_not_paid_for(
-    ecomvideo: str, connect: Connect, open_store: OpenStore
-) -> None:
-    connection, store = await connect(ecomvideo), await open_store(ecomvideo)
-    hand = await hire(store)
-    await add_job(connection, {})
-    (work,) = await hand.take()
-    with pytest.raises(NotAllowed, match="nobody can be charged"):
-        await pay(store, hand, work)
-
-
-# --------------------------------------------------------------------------- who may not
-
 
 UNWANTED = {
     "generate_video": ({"video_id": "f6000000-0000-4000-8000-000000000004"}, "is not active"),
     "SendNotification": ({"UserId": shopper(4)}, "is not active"),
     "scrape_product": ({"userId": shopper(9)}, "there is no user"),
+    "GenerateThumbnail": ({"VideoId": "f6000000-0000-4000-8000-000000000004"}, "is not active"),
 }
 
 
@@ -205,6 +62,22 @@ async def test_a_failed_video_of_an_inactive_user_tells_nobody(
     await hand.fail([work])
     assert await status_of(connection, video) == "Failed"
     assert await follow_ups(connection, but=[work.key]) == []
+
+
+async def test_a_job_that_never_began_undoes_no_finished_video(
+    ecomvideo: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(ecomvideo), await open_store(ecomvideo)
+    hand = await hire(store)
+    video, work = await begin(connection, hand)
+    await hand.settle([work], film)
+    await connection.execute("UPDATE public.users SET is_active = false WHERE id = $1", shopper(2))
+    double = await add_job(connection, {"videoId": video})
+    claims = await hand.claim(5)
+    said = await hand.verdicts(claims)
+    assert said[double].verdict == "refuse"
+    await hand.fail([Work(SOURCE, claim, said[double]) for claim in claims if claim.key == double])
+    assert await status_of(connection, video) == "Completed"
 
 
 async def test_a_cancelled_video_cancels_its_waiting_job(
@@ -264,6 +137,57 @@ async def test_an_operator_cancels_a_video_by_its_job(
     await store.value(f"SELECT rowmill.cancel_{SOURCE}($1)", work.key)
     row = await video_row(connection, video)
     assert (row["status"], row["error_message"]) == ("Cancelled", "its job was cancelled")
+
+
+@pytest.mark.parametrize("paid", [True, False])
+async def test_an_operator_who_cancels_one_job_of_a_video_leaves_the_one_that_is_paid_for(
+    paid: bool, ecomvideo: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(ecomvideo), await open_store(ecomvideo)
+    hand = await hire(store)
+    video, work = await begin(connection, hand)
+    if paid:
+        await pay(store, hand, work, "video")
+        await tick(store, work)
+    double = await add_job(connection, {"videoId": video})
+    assert await store.value(f"SELECT rowmill.cancel_{SOURCE}($1)", double) == "cancelled"
+    assert await status_of(connection, video) == ("GeneratingVideo" if paid else "Cancelled")
+    entries = [{"queue_id": work.queue_id, "key": work.key}]
+    assert bool(await store.stops(SOURCE, entries)) != paid
+
+
+async def test_an_operator_cannot_cancel_while_the_application_holds_the_video(
+    ecomvideo: str, connect: Connect, open_store: OpenStore
+) -> None:
+    """Nothing comes after a cancel that could write the video: both are written, or neither."""
+    connection, holder = await connect(ecomvideo), await connect(ecomvideo)
+    store = await open_store(ecomvideo)
+    hand = await hire(store)
+    video, work = await begin(connection, hand)
+    transaction = holder.transaction()
+    await transaction.start()
+    await holder.execute("UPDATE public.videos SET view_count = 1 WHERE id = $1", video)
+    with pytest.raises(LockTimeout):
+        await store.value(f"SELECT rowmill.cancel_{SOURCE}($1)", work.key)
+    assert (await job_row(connection, work.key))["status"] == "Running"
+    await transaction.commit()
+    assert await store.value(f"SELECT rowmill.cancel_{SOURCE}($1)", work.key) == "cancelled"
+    assert await status_of(connection, video) == "Cancelled"
+
+
+async def test_a_video_that_is_deleted_stops_its_running_job(
+    ecomvideo: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(ecomvideo), await open_store(ecomvideo)
+    hand = await hire(store)
+    await set_credits(connection, 2, 3)
+    video, work = await begin(connection, hand)
+    assert await may_pay(store, hand, work)
+    await connection.execute("DELETE FROM public.videos WHERE id = $1", video)
+    entries = [{"queue_id": work.queue_id, "key": work.key}]
+    assert await store.stops(SOURCE, entries) == {work.queue_id: "its video was deleted"}
+    await hand.settle([work], lambda _: Cancelled("its video was deleted"))
+    assert await used(connection, 2) == [0]
 
 
 async def test_a_video_that_the_application_holds_delays_nobody(

@@ -58,7 +58,7 @@ async def test_kinds_and_keys_in_any_spelling(
     }
     assert given["plan"]["ai_providers"] == ["Freepik", "RunwayML", "StabilityAI"]
     assert given["preferences"]["preferred_ai_provider"] == "RunwayML"
-    assert (given["notifications"], given["product"], given["begun"]) == ({}, None, False)
+    assert (given["notifications"], given["product"], given["made_by"]) == ({}, None, {})
     assert (await queued(connection))[work.key]["tenant"] == shopper(3)
 
 
@@ -104,6 +104,9 @@ async def test_a_scraping_rule_is_found_by_the_longest_domain(
         "http://me@other.example.com": "example.com",
         "https://myexample.com/p": None,
         "nonsense": None,
+        # A dot at the end names the same host; and no address is so long that it takes the fleet.
+        "https://closed.example.com./p": "closed.example.com",
+        f"https://{'a.' * 200_000}example.com/p": None,
     }
     keys = {await add_job(connection, {"Url": url}, kind="ScrapeProduct"): url for url in expected}
     works = await hand.take(20)
@@ -142,7 +145,7 @@ async def test_a_video_shows_each_stage_and_its_tasks_as_they_are_accepted(
     await connection.execute("UPDATE rowmill.queue SET state = 'ready'")
     (work,) = await hand.take()
     assert await shown() == ("GeneratingVideo", "task-still", "task-film")
-    assert work.started.input["begun"] is True
+    assert work.started.input["made_by"] == {"image": "freepik", "video": "freepik"}
 
     await hand.settle([work], lambda w: film(w, external_id="task-film"))
     row = await video_row(connection, video)
@@ -270,6 +273,8 @@ async def test_a_failing_job_does_not_undo_what_another_completed(
     await hand.fail([second])
     row = await video_row(connection, video)
     assert (row["status"], row["error_message"]) == ("Completed", None)
+    told = [payload.get("type") for _, payload in await follow_ups(connection, but=[first.key])]
+    assert "VideoFailed" not in told
 
 
 async def test_both_jobs_of_a_video_in_one_batch(
@@ -283,6 +288,32 @@ async def test_both_jobs_of_a_video_in_one_batch(
     said = await hand.settle([first, second], film)
     assert set(said.values()) == {"settled"}
     assert await status_of(connection, video) == "Completed"
+
+
+async def test_nobody_is_told_of_a_failure_of_what_they_cancelled(
+    ecomvideo: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(ecomvideo), await open_store(ecomvideo)
+    hand = await hire(store)
+    video, work = await begin(connection, hand)
+    await connection.execute("UPDATE public.videos SET status = 'Cancelled' WHERE id = $1", video)
+    await hand.fail([work])
+    assert await status_of(connection, video) == "Cancelled"
+    assert await follow_ups(connection, but=[work.key]) == []
+
+
+@pytest.mark.parametrize("ends", [film, lambda _: Failed(failure())])
+async def test_an_empty_webhook_is_none(
+    ends: Any, ecomvideo: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(ecomvideo), await open_store(ecomvideo)
+    hand = await hire(store)
+    video = await add_video(connection)
+    await add_job(connection, {"videoId": video, "webhookUrl": "", "webhookSecret": ""})
+    (work,) = await hand.take()
+    await hand.settle([work], ends)
+    notice = (await follow_ups(connection, but=[work.key]))[-1][1]
+    assert not {"webhook_url", "webhook_secret"} & set(notice)
 
 
 async def test_a_new_job_takes_a_failed_video_up_again(

@@ -14,7 +14,18 @@ import pytest
 from PIL import Image
 
 from jobs import product_video
-from jobs.contract import CallResult, Failed, MediaTask, Outcome, Output, Succeeded, Task
+from jobs.contract import (
+    CallResult,
+    Failed,
+    Failure,
+    FailureKind,
+    JobEnds,
+    MediaTask,
+    Outcome,
+    Output,
+    Succeeded,
+    Task,
+)
 from jobs.providers.adapter import Account
 from jobs.providers.errors import ProviderError
 from jobs.providers.prices import load_prices
@@ -177,6 +188,20 @@ async def test_a_page_that_nobody_read_is_read_first(monkeypatch: pytest.MonkeyP
     assert (step, task.images) == ("video", ("https://shop.example.com/chair/chair.jpg",))
 
 
+async def test_a_page_whose_rule_is_not_active_fails_its_video_before_anything_is_paid() -> None:
+    rule = {
+        "domain": "shop.example.com",
+        "platform": "Shopify",
+        "selectors": {},
+        "is_active": False,
+    }
+    payload = {"VideoId": VIDEO_ID, "ProductUrl": "https://shop.example.com/chair"}
+    ctx = Worker(made)
+    with pytest.raises(JobEnds, match=r"rule of shop\.example\.com is not active"):
+        await outcome(ctx, given(video={"input_type": "Url"}, payload=payload, rule=rule))
+    assert ctx.calls == []
+
+
 async def test_a_picture_in_our_own_storage_goes_inside_the_request(tmp_path: Path) -> None:
     Image.new("RGB", (9, 16), "red").save(tmp_path / "0.png")
 
@@ -264,6 +289,8 @@ async def test_who_makes_it(
         (given(payload=[1], video={}) | {"video": None}, "job_data: has to be an object"),
         (given() | {"video": None}, f"payload.video_id: no video {VIDEO_ID}"),
         (given(payload={}) | {"video": None}, "payload.video_id: is missing"),
+        (given(payload={"url": 5}) | {"video": None}, "payload.video_id: is missing"),
+        (given(video={"input_type": "Url"}, payload={"url": ["x"]}), "payload.url: has to be"),
     ],
 )  # fmt: skip
 async def test_what_cannot_be_is_refused_before_anything_is_paid(
@@ -273,8 +300,52 @@ async def test_what_cannot_be_is_refused_before_anything_is_paid(
 
 
 async def test_what_was_begun_goes_on_whatever_the_plan_says_by_now() -> None:
-    entry = given(STARTER, video={"ai_provider": "RunwayML", "resolution": "4k"}, begun=True)
+    entry = given(
+        STARTER,
+        video={"ai_provider": "RunwayML", "resolution": "4k"},
+        made_by={"image": "runway"},
+    )
     assert [provider for _, provider in await steps(entry)] == ["runway", "runway"]
+
+
+@pytest.mark.parametrize(
+    ("made_by", "expected"),
+    [
+        ({}, ["runway", "runway"]),
+        ({"image": "runway"}, ["runway", "runway"]),
+        ({"image": "stability"}, ["stability", "runway"]),
+        ({"image": "stability", "video": "freepik"}, ["stability", "freepik"]),
+    ],
+)
+async def test_what_was_begun_stays_with_whom_it_was_begun(
+    made_by: dict[str, str], expected: list[str]
+) -> None:
+    """Also where the user would prefer somebody whom the plan doesn't have."""
+    plan = STUDIO | {"ai_providers": ["RunwayML", "StabilityAI"]}
+    entry = given(plan, preferences={"preferred_ai_provider": "Freepik"}, made_by=made_by)
+    assert [provider for _, provider in await steps(entry)] == expected
+
+
+@pytest.mark.parametrize("made_by", [{"video": "freepik"}, {"image": "freepik"}, {}])
+async def test_a_page_that_is_gone_costs_no_video_that_is_paid_for(
+    made_by: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(*_: Any) -> dict[str, Any]:
+        raise JobEnds(Failed(Failure(FailureKind.GONE, "the page is gone")))
+
+    monkeypatch.setattr(product_video, "_scraped", gone)
+    payload = {"VideoId": VIDEO_ID, "ProductUrl": "https://shop.example.com/chair"}
+    entry = given(video={"input_type": "Url"}, payload=payload, made_by=made_by)
+    ctx = Worker(made)
+    if "video" not in made_by:
+        with pytest.raises(JobEnds):
+            await outcome(ctx, entry)
+        assert ctx.calls == []
+        return
+    done = await outcome(ctx, entry)
+    assert isinstance(done, Succeeded)
+    assert [step for step, _, _ in ctx.calls] == ["video"]
+    assert "product" not in done.data
 
 
 # --------------------------------------------------------------------------- templates

@@ -196,7 +196,8 @@ END $rowmill$"""
 
 
 def _parents(target: Target) -> str:
-    if not target.source.locks:
+    """What the follow rule waits for is waited for no longer, either: then nothing is cancelled."""
+    if not target.source.locks and target.rule("follow") is None:
         return ""
     return f"""
     PERFORM set_config('lock_timeout', '250ms', true);{lock_parents(target, "rowmill_keys")}"""

@@ -1,6 +1,7 @@
 -- A video whose job failed or was cancelled, for good; and the notice of a failure, where its user
 -- wants it. What the user cancelled stays cancelled, and what another job of the same video completed
--- meanwhile stays complete. No `kind` is asked for: an operator's word has none.
+-- meanwhile stays complete (for a job that never began: at any time): then nothing is told. No `kind`
+-- is asked for: an operator's word has none.
 WITH ended AS MATERIALIZED (
   SELECT
     job.id,
@@ -24,33 +25,37 @@ WITH ended AS MATERIALIZED (
     OFFSET 0
   ) AS job ON job.id = result.row_id
 ), video AS MATERIALIZED (
-  SELECT one.id, one.user_id, one.title
+  SELECT one.id, one.user_id, one.title, one.status, one.video_url, one.completed_at
   FROM public.videos AS one
   WHERE one.id = ANY(ARRAY(SELECT ended.video_id FROM ended))
   ORDER BY one.id
   FOR NO KEY UPDATE
+), outcome AS MATERIALIZED (
+  SELECT
+    ended.*,
+    video.user_id,
+    video.title,
+    CASE
+      WHEN video.status = 'Cancelled' THEN 'Cancelled'
+      WHEN video.video_url IS NOT NULL AND coalesce(
+        video.completed_at >= ended.started_at, ended.started_at IS NULL AND video.status = 'Completed'
+      ) THEN 'Completed'
+      WHEN ended.verb = 'cancel' THEN 'Cancelled'
+      ELSE 'Failed'
+    END AS status
+  FROM ended
+  JOIN video ON video.id = ended.video_id
 ), written AS (
   UPDATE public.videos AS stored
-  SET status = outcome.status,
-      error_message = CASE outcome.status WHEN 'Completed' THEN NULL ELSE last.error END,
+  SET status = last.status,
+      error_message = CASE last.status WHEN 'Completed' THEN NULL ELSE last.error END,
       updated_at = clock_timestamp() AT TIME ZONE 'UTC',
       updated_by = 'rowmill'
   FROM (
-    SELECT DISTINCT ON (ended.video_id) ended.*
-    FROM ended
-    ORDER BY ended.video_id, ended.started_at DESC NULLS LAST, ended.id
+    SELECT DISTINCT ON (outcome.video_id) outcome.*
+    FROM outcome
+    ORDER BY outcome.video_id, outcome.started_at DESC NULLS LAST, outcome.id
   ) AS last
-  JOIN video ON video.id = last.video_id
-  CROSS JOIN LATERAL (
-    SELECT CASE
-      WHEN other.video_url IS NOT NULL AND other.completed_at >= last.started_at THEN 'Completed'
-      WHEN last.verb = 'cancel' THEN 'Cancelled'
-      ELSE 'Failed'
-    END AS status
-    FROM public.videos AS other
-    WHERE other.id = last.video_id
-    LIMIT 1
-  ) AS outcome
   WHERE stored.id = last.video_id
     AND stored.id = ANY(ARRAY(SELECT video.id FROM video))
     AND stored.status <> 'Cancelled'
@@ -60,28 +65,27 @@ SELECT
   'send_notification',
   jsonb_strip_nulls(jsonb_build_object(
     'type', 'VideoFailed',
-    'video_id', video.id,
-    'user_id', video.user_id,
-    'webhook_url', rowmill.said(ended.job_data, 'webhook_url'),
-    'webhook_secret', rowmill.said(ended.job_data, 'webhook_secret'),
+    'video_id', outcome.video_id,
+    'user_id', outcome.user_id,
+    'webhook_url', nullif(rowmill.said(outcome.job_data, 'webhook_url'), ''),
+    'webhook_secret', nullif(rowmill.said(outcome.job_data, 'webhook_secret'), ''),
     'data', jsonb_build_object(
-      'video_id', video.id, 'status', 'Failed', 'title', video.title, 'error', ended.error
+      'video_id', outcome.video_id, 'status', 'Failed', 'title', outcome.title, 'error', outcome.error
     )
   )),
   'Pending',
-  coalesce(ended.priority, 0),
+  coalesce(outcome.priority, 0),
   now() AT TIME ZONE 'UTC',
   now() AT TIME ZONE 'UTC'
-FROM ended
-JOIN video ON video.id = ended.video_id
-WHERE ended.verb = 'fail'
+FROM outcome
+WHERE outcome.status = 'Failed'
   AND coalesce((
     SELECT one.video_failed
-    FROM public.notification_settings AS one WHERE one.user_id = video.user_id LIMIT 1
+    FROM public.notification_settings AS one WHERE one.user_id = outcome.user_id LIMIT 1
   ), true)
   -- Who may not use the service isn't written to, either.
   AND (
-    SELECT coalesce(one.is_active, true) FROM public.users AS one WHERE one.id = video.user_id LIMIT 1
+    SELECT coalesce(one.is_active, true) FROM public.users AS one WHERE one.id = outcome.user_id LIMIT 1
   );
 
 -- A shop's page that couldn't be read.

@@ -2,8 +2,9 @@
 -- they are accepted. How it ended is written by the finish and fail rules; here only for a job that an
 -- operator cancelled. What its user cancelled stays cancelled.
 --
--- Of several jobs on one video the one that runs counts. A video that the application holds is left
--- alone: the next change comes soon, and the end is written in any case.
+-- Of several jobs on one video the one that runs counts: one that an operator cancels ends it only if
+-- no other has paid for something. A video that the application holds is left alone: the next change
+-- comes soon. Only an operator waits for it, as nothing comes after a cancel.
 WITH job AS MATERIALIZED (
   SELECT DISTINCT ON (named.video_id) named.id, named.video_id, named.status
   FROM (
@@ -20,9 +21,31 @@ WITH job AS MATERIALIZED (
 ), held AS MATERIALIZED (
   SELECT video.id
   FROM public.videos AS video
-  WHERE video.id = ANY(ARRAY(SELECT job.video_id FROM job))
+  WHERE video.id = ANY(ARRAY(SELECT job.video_id FROM job WHERE job.status <> 'Failed'))
   ORDER BY video.id
   FOR NO KEY UPDATE SKIP LOCKED
+), waited AS MATERIALIZED (
+  SELECT video.id
+  FROM public.videos AS video
+  WHERE video.id = ANY(ARRAY(SELECT job.video_id FROM job WHERE job.status = 'Failed'))
+    AND video.status NOT IN ('Completed', 'Failed', 'Cancelled')
+    AND (
+      SELECT other.row_key
+      FROM rowmill.allowances AS other
+      CROSS JOIN LATERAL (
+        SELECT named.id
+        FROM public.background_jobs AS named
+        WHERE named.id = other.row_key::uuid
+          AND named.status IN ('Pending', 'Running')
+          AND rowmill.said_id(named.job_data, 'video_id') = video.id
+        LIMIT 1
+      ) AS rival
+      WHERE other.source = (SELECT one.id FROM rowmill.sources AS one WHERE one.name = 'video_jobs')
+        AND other.tenant = video.user_id::text AND other.amount > 0
+      LIMIT 1
+    ) IS NULL
+  ORDER BY video.id
+  FOR NO KEY UPDATE
 ), stage AS MATERIALIZED (
   SELECT
     job.video_id AS id,
@@ -43,7 +66,7 @@ WITH job AS MATERIALIZED (
       WHERE other.freepik_task_id = call.video_task AND other.id <> job.video_id LIMIT 1
     ) IS NULL THEN call.video_task END AS video_task
   FROM job
-  JOIN held ON held.id = job.video_id
+  JOIN (SELECT held.id FROM held UNION ALL SELECT waited.id FROM waited) AS mine ON mine.id = job.video_id
   LEFT JOIN LATERAL (
     SELECT waiting.run
     FROM rowmill.queue AS waiting

@@ -141,8 +141,8 @@ CROSS JOIN LATERAL (
       'type', 'VideoCompleted',
       'video_id', wish.id,
       'user_id', wish.user_id,
-      'webhook_url', rowmill.said(made.job_data, 'webhook_url'),
-      'webhook_secret', rowmill.said(made.job_data, 'webhook_secret'),
+      'webhook_url', nullif(rowmill.said(made.job_data, 'webhook_url'), ''),
+      'webhook_secret', nullif(rowmill.said(made.job_data, 'webhook_secret'), ''),
       'data', jsonb_build_object(
         'video_id', wish.id, 'status', 'Completed', 'title', wish.title, 'video_url', made.file ->> 'url'
       )

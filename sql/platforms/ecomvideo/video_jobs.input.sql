@@ -15,8 +15,8 @@ SELECT
     'product', product.is,
     'rule', rule.is,
     'signature', 'Your EcomVideo team',
-    -- What was begun goes on, whatever the plan says by now.
-    'begun', paid.id IS NOT NULL
+    -- What was begun goes on, whatever the plan says by now, and with whom it was begun.
+    'made_by', coalesce(paid.made_by, '{}')
   ) AS input
 FROM (
   SELECT
@@ -26,7 +26,7 @@ FROM (
     rowmill.said_id(named.job_data, 'product_data_id') AS product_id,
     rowmill.said_id(named.job_data, 'user_id') AS user_id,
     coalesce(
-      rowmill.said(named.job_data, 'url'), rowmill.said(named.job_data, 'product_url')
+      nullif(rowmill.said(named.job_data, 'url'), ''), rowmill.said(named.job_data, 'product_url')
     ) AS url
   FROM public.background_jobs AS named
   WHERE named.id = ANY(rowmill_keys)
@@ -109,15 +109,16 @@ LEFT JOIN LATERAL (
   LIMIT 1
 ) AS template ON true
 -- The longest domain that the address is at or below: shop.example.com goes by example.com's rule
--- where it has none of its own.
+-- where it has none of its own. A dot at the end names the same host. What is longer than a host may
+-- be is none, and would have too many parts to look them all up.
 LEFT JOIN LATERAL (
-  SELECT string_to_array(
-    lower(substring(
-      coalesce(job.url, product.original_url)
-      from '^[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?([^/?#:@]+)'
-    )),
-    '.'
-  ) AS labels
+  SELECT CASE WHEN length(named.host) <= 253 THEN string_to_array(named.host, '.') END AS labels
+  FROM (
+    SELECT rtrim(lower(substring(
+      coalesce(nullif(job.url, ''), product.original_url)
+      from '^\s*[A-Za-z][A-Za-z0-9+.-]*://(?:[^/?#@]*@)?([^/?#:@]+)'
+    )), '.') AS host
+  ) AS named
 ) AS host ON true
 LEFT JOIN LATERAL (
   SELECT jsonb_build_object(
@@ -144,9 +145,12 @@ LEFT JOIN LATERAL (
   LIMIT 1
 ) AS claim ON true
 LEFT JOIN LATERAL (
-  SELECT made.id
-  FROM rowmill.submissions AS made
-  WHERE made.source = 'video_jobs' AND made.row_key = job.id::text AND made.run = claim.run
-    AND made.state NOT IN ('failed', 'cancelled', 'written_off')
-  LIMIT 1
+  SELECT jsonb_object_agg(one.step, one.provider) AS made_by
+  FROM (
+    SELECT made.step, made.provider
+    FROM rowmill.submissions AS made
+    WHERE made.source = 'video_jobs' AND made.row_key = job.id::text AND made.run = claim.run
+      AND made.state NOT IN ('failed', 'cancelled', 'written_off')
+    OFFSET 0
+  ) AS one
 ) AS paid ON true;

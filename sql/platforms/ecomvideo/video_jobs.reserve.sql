@@ -46,6 +46,10 @@ WITH asked AS MATERIALIZED (
     greatest(credit.amount - coalesce(credit.used_amount, 0), 0) AS free
   FROM public.usage_credits AS credit
   WHERE credit.id = ANY(ARRAY(SELECT usable.id FROM usable))
+    -- Once more, of the row as it is once it is locked: it may just have been changed.
+    AND credit.credit_type = 'VideoGeneration'
+    AND coalesce(credit.is_active, true)
+    AND coalesce(credit.expires_at > now() AT TIME ZONE 'UTC', true)
   ORDER BY credit.id
   FOR NO KEY UPDATE SKIP LOCKED
 ), pot AS MATERIALIZED (
