@@ -19,10 +19,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from email.message import EmailMessage
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -101,9 +102,10 @@ class Running:
 class JobContext:
     """What a handler may ask of us; see `jobs.contract.Context`."""
 
-    def __init__(self, running: Running, services: Services) -> None:
+    def __init__(self, running: Running, services: Services, deadline: asyncio.Timeout) -> None:
         self._running = running
         self._services = services
+        self._deadline = deadline
 
     async def call(self, step: str, provider: str, task: Task) -> CallResult:
         running, health = self._running, self._services.health
@@ -148,7 +150,10 @@ class JobContext:
         *args: Any,
         timeout: float = 600,  # noqa: ASYNC109 - kept by the pool, from the work's start
     ) -> T:
-        return await self._services.compute.run(work, *args, seconds=timeout)
+        # Waiting for a processor takes nothing from the job's time: else many films at once would
+        # all run out of it, and begin anew, and again.
+        waiting = partial(suspended, self._deadline)
+        return await self._services.compute.run(work, *args, seconds=timeout, waiting=waiting)
 
     def file(self, reference: str) -> AbstractAsyncContextManager[Path]:
         return self._services.outputs.borrow(reference)
@@ -159,6 +164,21 @@ class JobContext:
     async def keep(self, path: Path, name: str) -> Output:
         job = self._running.job
         return await self._services.outputs.keep_file(path, key_for(job.source, job.key, name))
+
+
+@contextmanager
+def suspended(deadline: asyncio.Timeout) -> Iterator[None]:
+    """It doesn't come nearer in this block."""
+    loop, due = asyncio.get_running_loop(), deadline.when()
+    if due is None or deadline.expired():  # suspended already, or over
+        yield
+        return
+    began = loop.time()
+    deadline.reschedule(None)
+    try:
+        yield
+    finally:
+        deadline.reschedule(due + loop.time() - began)
 
 
 class PaidCalls(Protocol):
@@ -276,9 +296,9 @@ class Executor:
         )
 
     async def _outcome(self, running: Running, kind: Kind) -> Outcome:
-        context = JobContext(running, self._services)
         try:
-            async with asyncio.timeout(kind.timeout):
+            async with asyncio.timeout(kind.timeout) as deadline:
+                context = JobContext(running, self._services, deadline)
                 return await kind.handler(running.job, context)
         except JobEnds as ending:
             return ending.outcome
@@ -292,11 +312,9 @@ class Executor:
             return Failed(Failure(FailureKind.ALLOWANCE, str(error), code="used_up"))
         except Unavailable as error:  # our own trouble: the job has no part in it
             return Yield(f"the database was away: {error}")
-        except TimeoutError:
-            failure = Failure(
-                FailureKind.TRANSIENT, f"not done within {kind.timeout:g} s", code="deadline"
-            )
-            return RetryLater(failure)
+        except TimeoutError as error:
+            message = str(error) or f"not done within {kind.timeout:g} s"
+            return RetryLater(Failure(FailureKind.TRANSIENT, message, code="deadline"))
         except (LostClaim, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - a handler may raise anything; the job answers
