@@ -22,6 +22,11 @@ from jobs.transcode import MUXERS, remake
 log = structlog.get_logger()
 
 SECONDS = 1200.0
+PATIENCE = 2 * SECONDS
+"""How much longer than its paid calls a kind must be allowed to take: with copying there and back.
+
+Else its deadline could end the conversion, and a job's last try with it.
+"""
 
 
 async def supported(
