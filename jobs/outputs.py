@@ -267,8 +267,9 @@ def _too_large(max_bytes: int) -> OutputError:
 async def _inspect(file: Path, thumbnail: Path, expected: str | None) -> Media:
     try:
         media = await asyncio.to_thread(inspect, file, thumbnail)
-    except Unreadable as error:
-        raise OutputError(FailureKind.INVALID, f"the file: {error}", "unreadable") from error
+    except (Unreadable, MemoryError) as error:  # in this process, only absurd files ask for that
+        reason = str(error) or "it needs too much memory"
+        raise OutputError(FailureKind.INVALID, f"the file: {reason}", "unreadable") from error
     if expected and media.file_type != expected:
         message = f"the file is {media.mime_type}, expected a file of type {expected}"
         raise OutputError(FailureKind.INVALID, message, "wrong_type")
