@@ -72,6 +72,8 @@ async def test_our_own_url_names_its_key(store: OutputStore, storage: Storage) -
         "ftp://127.0.0.1/a",
         "s3://bucket/key",
         "a\0b",
+        "a\nb",
+        "a\x7fb",
         "",
     ],
 )
