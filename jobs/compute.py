@@ -2,6 +2,9 @@
 
     Compute.run(work, *args) ──> its turn ──> a child process ──> result, or what went wrong
 
+One process more than asked for is kept for what takes a minute at most: a page to be read never
+stands behind hours of film.
+
 A child is a fresh process (no threads, sockets or connections of ours), nicer than the worker, with
 a bound on its memory. It dies with its task when that takes too long or its job is cancelled, and
 with the worker, however that ended.
@@ -35,6 +38,7 @@ TASKS_OF_A_CHILD = 100
 """Decoders leak; a child is replaced now and then."""
 NICENESS = 10
 LOOK_SECONDS = 1.0
+QUICK_SECONDS = 60.0
 START_SECONDS = 30.0
 """A task whose turn it is begins within this, or something is wrong with the pool."""
 POOLS = 3
@@ -57,10 +61,12 @@ class ComputeInterrupted(Exception):
 
 class Compute:
     def __init__(self, processes: int, memory_mb: int) -> None:
-        self._processes = processes
+        self._processes = processes + 1
         self._memory_mb = memory_mb
         self._turns = asyncio.Semaphore(processes)
-        self._opening = asyncio.Lock()
+        self._quick_turns = asyncio.Semaphore(1)
+        self._changing = threading.Lock()
+        """Held in threads alone: a job that is cancelled meanwhile leaves no pool half made."""
         self._pool: ProcessPool | None = None
 
     async def run(
@@ -72,26 +78,28 @@ class Compute:
     ) -> T:
         """`work(*args)` in a child. What it raises passes, if it can be pickled.
 
-        It waits for its turn inside of `waiting()`; here, not in the pool: where it can be
-        cancelled at no cost.
+        `waiting` is entered until it is this work's turn.
         """
-        with waiting():
-            await self._turns.acquire()
+        turns = self._quick_turns if seconds <= QUICK_SECONDS else self._turns
+        with waiting():  # here, not in the pool, where it can be cancelled at no cost
+            await turns.acquire()
         try:
-            for _ in range(POOLS):
-                pool = await self._open()
-                try:
-                    future = pool.schedule(work, args=args, timeout=seconds)
-                    return await self._result(pool, future, seconds)
-                except (BrokenExecutor, _Stuck):
-                    await self._close(pool)
+            return await self._run(work, args, seconds)
         finally:
-            self._turns.release()
-        raise ComputeInterrupted("the process pool broke again and again; see the worker's log")
+            turns.release()
 
     async def close(self) -> None:
-        if self._pool is not None:
-            await self._close(self._pool)
+        await asyncio.to_thread(self._close, None)
+
+    async def _run(self, work: Callable[..., T], args: tuple[Any, ...], seconds: float) -> T:
+        for _ in range(POOLS):
+            pool = await asyncio.to_thread(self._open)
+            try:
+                future = _scheduled(pool, work, args, seconds)
+                return await self._result(pool, future, seconds)
+            except (BrokenExecutor, _Stuck):
+                await asyncio.to_thread(self._close, pool)
+        raise ComputeInterrupted("the process pool broke again and again; see the worker's log")
 
     async def _result(self, pool: ProcessPool, future: ProcessFuture[T], seconds: float) -> T:
         result = asyncio.wrap_future(future)
@@ -99,7 +107,8 @@ class Compute:
         try:
             while not result.done():
                 await asyncio.wait([result], timeout=LOOK_SECONDS)
-                late = not future.running() and time.monotonic() - asked > START_SECONDS
+                begun = future.running() or future.done()
+                late = not begun and time.monotonic() - asked > START_SECONDS
                 if not result.done() and (late or not pool.active):
                     raise _Stuck
             return await result
@@ -116,18 +125,24 @@ class Compute:
         finally:
             future.cancel()  # type: ignore[no-untyped-call]  # kills its child, if it is still there
 
-    async def _open(self) -> ProcessPool:
-        """In a thread: starting children takes time."""
-        async with self._opening:
-            if self._pool is None or not await asyncio.to_thread(_is_active, self._pool):
-                self._pool = await asyncio.to_thread(_started, self._processes, self._memory_mb)
+    def _open(self) -> ProcessPool:
+        with self._changing:
+            if self._pool is not None and not self._pool.active:
+                self._stop()
+            if self._pool is None:
+                self._pool = _started(self._processes, self._memory_mb)
             return self._pool
 
-    async def _close(self, pool: ProcessPool) -> None:
-        async with self._opening:
-            if self._pool is pool:
-                self._pool = None
-                await asyncio.to_thread(_stopped, pool)
+    def _close(self, pool: ProcessPool | None) -> None:
+        """That pool, if it is still the one in use; None: any."""
+        with self._changing:
+            if self._pool is not None and pool in (None, self._pool):
+                self._stop()
+
+    def _stop(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            _stopped(pool)
 
 
 class _Stuck(Exception):
@@ -152,12 +167,22 @@ def _started(processes: int, memory_mb: int) -> ProcessPool:
         initargs=(memory_mb,),
         context=context,
     )
-    _is_active(pool)  # starts it
+    try:
+        pool.active  # noqa: B018 - starts it
+    except (OSError, EOFError, RuntimeError) as error:
+        _stopped(pool)  # some may have begun
+        reason = error.__cause__ or error
+        raise ComputeInterrupted(f"no process could be started: {reason!r}") from error
     return pool
 
 
-def _is_active(pool: ProcessPool) -> bool:
-    return bool(pool.active)
+def _scheduled(
+    pool: ProcessPool, work: Callable[..., T], args: tuple[Any, ...], seconds: float
+) -> ProcessFuture[T]:
+    try:
+        return pool.schedule(work, args=args, timeout=seconds)
+    except RuntimeError as error:  # it broke, or was stopped, since it was looked at
+        raise _Stuck from error
 
 
 def _stopped(pool: ProcessPool) -> None:

@@ -22,8 +22,12 @@ from jobs.transcode import MUXERS, remake
 
 log = structlog.get_logger()
 
-SECONDS = 900.0
-"""In all, with whatever it has to wait for. The media kinds' time-out has room for it."""
+SECONDS = 1200.0
+PATIENCE = 2 * SECONDS
+"""How much longer than its paid calls a kind must be allowed to take: with copying there and back.
+
+Else its deadline could end the conversion, and a job's last try with it.
+"""
 
 
 async def supported(

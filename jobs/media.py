@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -18,8 +19,7 @@ from jobs.contract import (
     Output,
     Succeeded,
 )
-from jobs.deliver import SECONDS as CONVERT_SECONDS
-from jobs.deliver import supported
+from jobs.deliver import PATIENCE, supported
 from jobs.payload import Payload, invalid, takes, useless
 from jobs.registry import kind
 
@@ -32,6 +32,7 @@ MEDIUM: dict[str, Medium] = {
     "media:audio": "audio",
 }
 PREVIEW_SECONDS = 5
+CALLS_SECONDS = 1800.0
 
 
 def _object_or_empty(value: Any) -> Any:
@@ -84,23 +85,35 @@ class MediaInput(Payload):
     generation_settings: Annotated[Settings, BeforeValidator(_object_or_empty)] = Settings()
 
 
-@kind(*MEDIUM, timeout=1800 + CONVERT_SECONDS)
+@kind(*MEDIUM, timeout=CALLS_SECONDS + PATIENCE)
 @takes(MediaInput)
 async def media(job: Job, ctx: Context, given: MediaInput) -> Outcome:
     """Generate a video, a preview, a thumbnail or sound."""
     if not given.prompt.strip() and not given.photos:
         return invalid("prompt: the job has neither a prompt nor photos to work from")
+    try:
+        async with asyncio.timeout(CALLS_SECONDS):
+            made = await _made(job, ctx, given)
+    except TimeoutError as error:
+        raise TimeoutError(f"not made within {CALLS_SECONDS:g} s") from error
+    if not isinstance(made, Succeeded) or MEDIUM[job.kind] != "video":
+        return made
+    main = next(output for output in made.outputs if output.role == "main")
+    return await _delivered(ctx, made, main, given.formats)
+
+
+async def _made(job: Job, ctx: Context, given: MediaInput) -> Succeeded | Failed:
     result = await ctx.call("main", job.lane, _task(job.kind, given))
     main = _main(result)
     if main is None:
         return _no_file(result)
     if MEDIUM[job.kind] != "video" or not given.generation_settings.soundtrack:
-        return await _delivered(ctx, _succeeded(result, main), main, given.formats)
+        return _succeeded(result, main)
     sound = await ctx.call("soundtrack", job.lane, _soundtrack(given, main))
     track = _main(sound)
     if track is None:
         return _no_file(sound)
-    return await _delivered(ctx, _succeeded(result, main, sound, track), main, given.formats)
+    return _succeeded(result, main, sound, track)
 
 
 # --------------------------------------------------------------------------- what to ask for

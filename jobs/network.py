@@ -99,6 +99,8 @@ class HostPolicy:
         port = url.port or (443 if url.scheme == "https" else 80)
         try:
             return [ipaddress.ip_address(text) for text in await self._resolve(host, port)]
+        except UnicodeError as error:  # a part of it is longer than names may be
+            raise HostRefused(f"not the name of a host: {host[:300]!r}") from error
         except OSError as error:
             if _proxied(url.scheme, host):
                 return []  # behind a proxy, public names need not resolve here

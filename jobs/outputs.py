@@ -76,7 +76,7 @@ class OutputStore:
         filename_hint: str = "",
     ) -> tuple[Output, ...]:
         """Store a file and, of a picture or a video, its thumbnail. Raises `OutputError`."""
-        with _storing(), tempfile.TemporaryDirectory(prefix="rowmill-") as folder:
+        with _storing(), _folder() as folder:
             file, thumbnail = Path(folder, "file"), Path(folder, "thumbnail.jpg")
             size, sha256 = await self._bring(item, file)
             media = await _inspect(file, thumbnail, expected)
@@ -90,7 +90,7 @@ class OutputStore:
 
     async def keep_file(self, file: Path, key: str) -> Output:
         """Store a file of our own making. Raises `OutputError`."""
-        with _storing(), tempfile.TemporaryDirectory(prefix="rowmill-") as folder:
+        with _storing(), _folder() as folder:
             media = await _inspect(file, Path(folder, "thumbnail.jpg"), None)
             size, sha256 = await asyncio.to_thread(_measure, file)
             stem = PurePosixPath(key).stem
@@ -99,7 +99,7 @@ class OutputStore:
     @asynccontextmanager
     async def borrow(self, reference: str) -> AsyncIterator[Path]:
         """A copy of a file of ours, or of anyone's by URL. Raises `OutputError`."""
-        with tempfile.TemporaryDirectory(prefix="rowmill-") as folder:
+        with _folder() as folder:
             file = Path(folder, "file")
             key = self._storage.key_of(reference)
             if key is not None:
@@ -200,6 +200,11 @@ def key_for(source: str, row_key: str, name: str) -> str:
     return f"{source}/{folder}/{name}"
 
 
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """A thread of a job that is cancelled may still write into it, which must not be an error."""
+    return tempfile.TemporaryDirectory(prefix="rowmill-", ignore_cleanup_errors=True)
+
+
 @contextmanager
 def _storing() -> Iterator[None]:
     try:
@@ -267,8 +272,9 @@ def _too_large(max_bytes: int) -> OutputError:
 async def _inspect(file: Path, thumbnail: Path, expected: str | None) -> Media:
     try:
         media = await asyncio.to_thread(inspect, file, thumbnail)
-    except Unreadable as error:
-        raise OutputError(FailureKind.INVALID, f"the file: {error}", "unreadable") from error
+    except (Unreadable, MemoryError) as error:  # in this process, only absurd files ask for that
+        reason = str(error) or "it needs too much memory"
+        raise OutputError(FailureKind.INVALID, f"the file: {reason}", "unreadable") from error
     if expected and media.file_type != expected:
         message = f"the file is {media.mime_type}, expected a file of type {expected}"
         raise OutputError(FailureKind.INVALID, message, "wrong_type")

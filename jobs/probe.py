@@ -125,11 +125,12 @@ def opened(path: Path) -> Iterator[InputContainer]:
 def decoding() -> Iterator[None]:
     """Turn whatever a decoder raises on a broken file into `Unreadable`; there is no closed list.
 
-    A full disk or too many open files is not the file's fault, and passes as the OSError it is.
+    A full disk or too many open files is not the file's fault, and passes as the OSError it is; nor
+    is too little memory, where that has a bound.
     """
     try:
         yield
-    except (Unreadable, UnidentifiedImageError):
+    except (Unreadable, UnidentifiedImageError, MemoryError):
         raise
     except Exception as error:
         ours = isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError)

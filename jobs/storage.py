@@ -60,7 +60,8 @@ class Storage:
 def is_key(text: str) -> bool:
     """Whether it is a plain path below our storage: no URL, nothing absolute, no way up."""
     parts = text.split("/")
-    plain = not any(mark in text for mark in ("\\", "\0", "://"))
+    controls = any(mark < " " or mark == "\x7f" for mark in text)  # obstore takes none of them
+    plain = not controls and "\\" not in text and "://" not in text
     return plain and all(part not in ("", ".", "..") for part in parts)
 
 

@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from email.message import EmailMessage
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -84,7 +85,6 @@ class Running:
     leaving: bool = False
     """Its tasks are being ended at the provider, which no second word may interrupt."""
     task: asyncio.Task[None] | None = None
-    deadline: asyncio.Timeout | None = None
     began: float = field(default_factory=time.monotonic)
 
     def stop(self, *, lost: bool = False, draining: bool = False, why: str | None = None) -> None:
@@ -102,9 +102,10 @@ class Running:
 class JobContext:
     """What a handler may ask of us; see `jobs.contract.Context`."""
 
-    def __init__(self, running: Running, services: Services) -> None:
+    def __init__(self, running: Running, services: Services, deadline: asyncio.Timeout) -> None:
         self._running = running
         self._services = services
+        self._deadline = deadline
         self._entering = asyncio.Lock()
         self._has_room = False
 
@@ -156,31 +157,17 @@ class JobContext:
         *args: Any,
         timeout: float = 600,  # noqa: ASYNC109 - kept by the pool, from the work's start
     ) -> T:
-        return await self._services.compute.run(
-            work, *args, seconds=timeout, waiting=self._clock_stopped
-        )
-
-    @contextmanager
-    def _clock_stopped(self) -> Iterator[None]:
-        """Waiting for a processor isn't the job's fault, so it takes nothing from its time."""
-        deadline, loop = self._running.deadline, asyncio.get_running_loop()
-        ends = None if deadline is None else deadline.when()
-        if deadline is None or ends is None:
-            yield
-            return
-        left = ends - loop.time()
-        deadline.reschedule(None)
-        try:
-            yield
-        finally:
-            deadline.reschedule(loop.time() + left)
+        # Waiting for a processor takes nothing from the job's time: else many films at once would
+        # all run out of it, and begin anew, and again.
+        waiting = partial(suspended, self._deadline)
+        return await self._services.compute.run(work, *args, seconds=timeout, waiting=waiting)
 
     @asynccontextmanager
     async def file(self, reference: str) -> AsyncIterator[Path]:
         """Not all of a worker's jobs hold their files at once: a disk has an end."""
         async with self._entering:
             if not self._has_room:
-                with self._clock_stopped():
+                with suspended(self._deadline):
                     await self._services.room.acquire()
                 self._has_room = True
         async with self._services.outputs.borrow(reference) as path:
@@ -192,6 +179,21 @@ class JobContext:
     async def keep(self, path: Path, name: str) -> Output:
         job = self._running.job
         return await self._services.outputs.keep_file(path, key_for(job.source, job.key, name))
+
+
+@contextmanager
+def suspended(deadline: asyncio.Timeout) -> Iterator[None]:
+    """It doesn't come nearer in this block."""
+    loop, due = asyncio.get_running_loop(), deadline.when()
+    if due is None or deadline.expired():  # suspended already, or over
+        yield
+        return
+    began = loop.time()
+    deadline.reschedule(None)
+    try:
+        yield
+    finally:
+        deadline.reschedule(due + loop.time() - began)
 
 
 class PaidCalls(Protocol):
@@ -312,10 +314,13 @@ class Executor:
         )
 
     async def _outcome(self, running: Running, kind: Kind) -> Outcome:
-        context = JobContext(running, self._services)
         try:
-            async with asyncio.timeout(kind.timeout) as running.deadline:
-                return await kind.handler(running.job, context)
+            async with asyncio.timeout(kind.timeout) as deadline:
+                context = JobContext(running, self._services, deadline)
+                try:
+                    return await kind.handler(running.job, context)
+                finally:
+                    context.close()
         except JobEnds as ending:
             return ending.outcome
         except ProviderError as error:
@@ -328,17 +333,13 @@ class Executor:
             return Failed(Failure(FailureKind.ALLOWANCE, str(error), code="used_up"))
         except Unavailable as error:  # our own trouble: the job has no part in it
             return Yield(f"the database was away: {error}")
-        except TimeoutError:
-            failure = Failure(
-                FailureKind.TRANSIENT, f"not done within {kind.timeout:g} s", code="deadline"
-            )
-            return RetryLater(failure)
+        except TimeoutError as error:
+            message = str(error) or f"not done within {kind.timeout:g} s"
+            return RetryLater(Failure(FailureKind.TRANSIENT, message, code="deadline"))
         except (LostClaim, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - a handler may raise anything; the job answers
             return _raised(error)
-        finally:
-            context.close()
 
     async def _drop(self, running: Running) -> None:
         """Nothing may be written for this row any more; what goes on for nobody is ended."""

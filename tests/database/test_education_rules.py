@@ -130,6 +130,17 @@ async def test_what_the_platform_set_itself_stays(finish: Finish) -> None:
     assert (file["cdn_url"], file["cache_expires_at"]) == ("https://signed/1", None)
 
 
+@pytest.mark.parametrize("visibility", ["private", "course_only", None])
+async def test_what_was_public_once_loses_our_url(finish: Finish, visibility: str | None) -> None:
+    """It was finished, hidden by its platform, and is processed again."""
+    ours = {"cdn_url": DONE.data["cdn_url"], "cache_expires_at": datetime.now(UTC)}
+    file = await finish(
+        visibility=visibility, processed_variants=json.dumps(DONE.data["public_variants"]), **ours
+    )
+    assert (file["cdn_url"], file["cache_expires_at"]) == (None, None)
+    assert "https://" not in file["processed_variants"]
+
+
 @pytest.mark.parametrize(
     ("before", "after"), [("public", "private"), ("private", "public"), ("public", "course_only")]
 )

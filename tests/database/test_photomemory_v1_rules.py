@@ -229,6 +229,26 @@ async def test_only_the_last_twenty_count(clone_database: CloneDatabase) -> None
         assert await estimated(connection, await job(connection, status="processing")) == 8
 
 
+async def test_many_that_do_not_tell_when_they_began_are_not_all_read(
+    clone_database: CloneDatabase,
+) -> None:
+    """Imported ones: every start would go through them all to find twenty that do."""
+    async with sample_of(PLATFORM, clone_database) as connection:
+        await made(connection, 8, ago=9)
+        await made(connection, *[1] * 99)
+        await connection.execute(
+            "UPDATE generated_videos SET started_at = NULL WHERE completed_at > $1",
+            MADE - timedelta(days=8),
+        )
+        assert await estimated(connection, await job(connection, status="processing")) == 8
+        await made(connection, 1)
+        await connection.execute(
+            "UPDATE generated_videos SET started_at = NULL WHERE completed_at = $1", MADE
+        )
+        key = await job(connection, status="processing")
+        assert await estimated(connection, key) is None
+
+
 async def test_the_estimate_moves_with_progress_and_is_never_past(
     clone_database: CloneDatabase,
 ) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
+from itertools import count
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
+from pebble import ProcessFuture
 
 from jobs.compute import NICENESS, Compute, ComputeFailed, ComputeInterrupted
 from tests.unit import crunching
@@ -99,8 +103,9 @@ async def test_waiting_for_a_turn_takes_nothing_from_a_jobs_time_either(compute:
     async def job(work_seconds: float, deadline: float) -> int:
         async with asyncio.timeout(deadline) as limit:
             context = JobContext(
-                cast(Running, SimpleNamespace(deadline=limit)),
+                cast(Running, SimpleNamespace()),
                 cast(Services, SimpleNamespace(compute=compute)),
+                limit,
             )
             begun.set()
             return await context.compute(crunching.crunch, work_seconds)
@@ -171,3 +176,87 @@ async def test_children_die_with_a_worker_that_was_killed(tmp_path: Path) -> Non
         worker.kill()
         await worker.wait()
     await until(lambda: gone(int(started.read_text())))
+
+
+# --------------------------------------------------------------------------- the pool itself
+
+
+def children() -> list[int]:
+    """Those of all pools of this process."""
+    return sorted(child.pid or 0 for child in multiprocessing.active_children())
+
+
+async def test_a_page_to_be_read_never_stands_behind_a_film(tmp_path: Path) -> None:
+    compute = Compute(1, memory_mb=0)
+    started = tmp_path / "pid"
+    film = asyncio.create_task(compute.run(crunching.crunch, 600, started, seconds=3600))
+    try:
+        await until(started.exists)
+        assert await compute.run(crunching.crunch, 0.01, seconds=20) > 0
+        assert not film.done()
+    finally:
+        film.cancel()
+        await asyncio.wait([film])
+        await compute.close()
+
+
+async def test_whoever_is_cancelled_while_the_pool_starts_leaves_none_behind() -> None:
+    compute, before = Compute(2, memory_mb=0), children()
+    first = asyncio.create_task(compute.run(crunching.whereabouts, seconds=20))
+    await asyncio.sleep(0.005)  # its pool is being made, in a thread
+    first.cancel()
+    await asyncio.wait([first])
+    await compute.run(crunching.whereabouts, seconds=20)
+    assert len(children()) - len(before) == 3
+    await compute.close()
+    await until(lambda: children() == before)
+
+
+async def test_a_pool_that_broke_while_idle_is_taken_down() -> None:
+    compute, before = Compute(2, memory_mb=0), children()
+    await compute.run(crunching.whereabouts, seconds=20)
+    first, *others = (pid for pid in children() if pid not in before)
+    os.kill(first, signal.SIGKILL)
+    await asyncio.sleep(1)  # the pool notices
+    await compute.run(crunching.whereabouts, seconds=20)
+    assert not set(others) & set(children())
+    assert len(children()) - len(before) == 3
+    await compute.close()
+
+
+async def test_a_pool_that_cannot_start_is_not_the_jobs_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second process is refused: the first must not stay."""
+    compute, before = Compute(1, memory_mb=0), children()
+    real, calls = ForkServerProcess.start, count()
+
+    def start(self: ForkServerProcess) -> None:
+        if next(calls) == 1:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        real(self)
+
+    monkeypatch.setattr(ForkServerProcess, "start", start)
+    with pytest.raises(ComputeInterrupted, match="temporarily unavailable"):
+        await compute.run(crunching.whereabouts, seconds=20)
+    await until(lambda: children() == before)
+    assert (await compute.run(crunching.whereabouts, seconds=20))[0] > 0  # and there is room again
+    await compute.close()
+
+
+async def test_a_result_that_comes_between_two_looks_is_no_reason_to_break_the_pool(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Done(ProcessFuture[int]):
+        def running(self) -> bool:  # and at this very moment it isn't any more
+            if not self.done():
+                self.set_result(7)
+            return False
+
+    class Pool:
+        active = True
+
+    monkeypatch.setattr("jobs.compute.START_SECONDS", 0.0)
+    monkeypatch.setattr("jobs.compute.LOOK_SECONDS", 0.01)
+    found = await Compute(1, 0)._result(cast("Any", Pool()), Done(), 20)
+    assert found == 7

@@ -75,6 +75,8 @@ async def test_our_own_url_names_its_key(store: OutputStore, storage: Storage) -
         "ftp://127.0.0.1/a",
         "s3://bucket/key",
         "a\0b",
+        "a\nb",
+        "a\x7fb",
         "",
     ],
 )
@@ -178,8 +180,8 @@ async def test_not_all_jobs_hold_their_files_at_once(store: OutputStore, storage
     """Two may, each as many as it likes; the third goes on when one of them has ended."""
     await storage.put(b"x", "uploads/x", "text/plain")
     services = cast(Services, SimpleNamespace(outputs=store, room=asyncio.Semaphore(2)))
-    running = cast(Running, SimpleNamespace(deadline=None))
-    first, second, third = (JobContext(running, services) for _ in range(3))
+    running, never = cast(Running, SimpleNamespace()), asyncio.timeout(None)
+    first, second, third = (JobContext(running, services, never) for _ in range(3))
     async with first.file("uploads/x"), first.file("uploads/x"), second.file("uploads/x"):
         waiting = asyncio.create_task(third.file("uploads/x").__aenter__())
         await asyncio.sleep(0.1)

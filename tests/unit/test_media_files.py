@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -14,6 +15,8 @@ import httpx
 import pytest
 from PIL import Image
 
+import jobs.deliver
+import jobs.media
 from jobs.compute import ComputeFailed, ComputeInterrupted
 from jobs.contract import (
     CallResult,
@@ -45,10 +48,13 @@ class Bench:
     paid: CallResult | None = None
     trouble: Exception | None = None
     """Raised instead of computing."""
+    slow: float = 0.0
+    """How long a paid call takes."""
     percents: list[float] = field(default_factory=list)
 
     async def call(self, step: str, provider: str, task: Task) -> CallResult:
         assert self.paid is not None, (step, provider, task)
+        await asyncio.sleep(self.slow)
         return self.paid
 
     def progress(self, percent: float) -> None:
@@ -288,6 +294,20 @@ async def test_what_was_paid_is_delivered_whatever_happens(
     assert done.outputs == paid.outputs
     assert done.metadata["not_converted"] == str(trouble)
     assert done.metadata["format"] == "webm"
+
+
+async def test_a_slow_provider_leaves_time_for_the_conversion(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deadline in the middle of it would end the job's last try, and lose what was paid."""
+    kind = load().get("media:video")
+    assert kind is not None
+    assert kind.timeout >= jobs.media.CALLS_SECONDS + jobs.deliver.SECONDS + 1000
+    await paid_video(bench, film(tmp_path / "a.webm", codec="libvpx"))
+    monkeypatch.setattr("jobs.media.CALLS_SECONDS", 0.2)
+    bench.slow = 5.0
+    with pytest.raises(TimeoutError, match=r"not made within 0\.2 s"):
+        await deliver(bench, "mp4")
 
 
 async def test_a_worker_that_leaves_converts_nothing_and_loses_nothing(

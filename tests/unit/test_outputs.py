@@ -455,6 +455,7 @@ async def test_storage_trouble_is_transient(client: httpx.AsyncClient, tmp_path:
         "ftp://8.8.8.8/x",
         "file:///etc/passwd",
         "http:///x",
+        f"http://{'a' * 64}.example/x",  # no name may have such a part
         "not a url",
     ],
 )

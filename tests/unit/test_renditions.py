@@ -161,6 +161,21 @@ def test_a_broken_picture_is_refused_and_still_measured(tmp_path: Path) -> None:
     assert (examined.size, examined.sha256) == (700, hashlib.sha256(content).hexdigest())
 
 
+def test_too_little_memory_is_not_the_files_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reaches the pool, which says what to do; else a good picture would fail for good."""
+    halves((400, 200)).save(tmp_path / "a.jpg")
+
+    def load(_image: Image.Image) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    for work in (lambda path: pictures(path, tmp_path), lambda path: examine(path, tmp_path / "t")):
+        with pytest.raises(MemoryError):
+            work(tmp_path / "a.jpg")
+
+
 def test_a_document_is_measured(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(b"%PDF-1.4\n%%EOF")
     with pytest.raises(Unreadable):

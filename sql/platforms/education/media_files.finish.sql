@@ -1,6 +1,7 @@
 -- What the file really is, and what was made of it. `visibility` is nobody's to change here, and it
 -- decides at this moment: only a public file gets URLs. Of others the keys are listed, from which
--- the platform signs its own; a cdn_url that it set itself stays.
+-- the platform signs its own; a cdn_url that it set itself stays, and one that we gave the file while it
+-- was public goes.
 UPDATE public.media_files AS file
 SET mime_type = coalesce(made.mime_type, file.mime_type),
     width = coalesce(made.width, file.width),
@@ -13,11 +14,12 @@ SET mime_type = coalesce(made.mime_type, file.mime_type),
     END,
     cdn_url = CASE file.visibility
       WHEN 'public' THEN coalesce(made.cdn_url, file.cdn_url)
-      ELSE file.cdn_url
+      ELSE nullif(file.cdn_url, made.cdn_url)
     END,
     cache_expires_at = CASE
-      WHEN file.visibility = 'public' AND made.cdn_url IS NOT NULL
-      THEN now() + make_interval(days => made.cache_days)
+      WHEN made.cdn_url IS NULL THEN file.cache_expires_at
+      WHEN file.visibility = 'public' THEN now() + make_interval(days => made.cache_days)
+      WHEN file.cdn_url = made.cdn_url THEN NULL
       ELSE file.cache_expires_at
     END
 FROM result

@@ -41,7 +41,7 @@ LEFT JOIN LATERAL (
     jsonb_object_agg(now.name, now.value) AS after
   FROM public.generation_jobs AS stored
   CROSS JOIN LATERAL jsonb_each(to_jsonb(stored)) AS now(name, value)
-  WHERE stored.id::text = action.row_key
+  WHERE stored.id = action.row_key::uuid
     AND now.name IN (
       'status', 'priority', 'progress_percentage', 'retry_count', 'error_message',
       'queued_at', 'started_at', 'completed_at', 'failed_at'

@@ -1,7 +1,8 @@
 -- When a video is likely to be there, from how long the last twenty of its service took: their
 -- median, counted from its start; then, as soon as its provider tells how far it is, the rest of it
 -- from now. Nothing where the service has made none yet, and nothing while it waits again.
--- The recent ones are read by index, however many there are.
+-- The recent ones are read by index, however many there are; and no more than a hundred, however many
+-- of them don't tell when they began (an import's, say).
 WITH ours AS MATERIALIZED (
   SELECT
     video.id,
@@ -18,11 +19,16 @@ WITH ours AS MATERIALIZED (
       SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY recent.took)
       FROM (
         SELECT made.completed_at - made.started_at AS took
-        FROM public.generated_videos AS made
-        WHERE made.generation_service = asked.service
-          AND made.status = 'completed'
-          AND made.completed_at IS NOT NULL
-          AND made.started_at < made.completed_at
+        FROM (
+          SELECT latest.started_at, latest.completed_at
+          FROM public.generated_videos AS latest
+          WHERE latest.generation_service = asked.service
+            AND latest.status = 'completed'
+            AND latest.completed_at IS NOT NULL
+          ORDER BY latest.completed_at DESC
+          LIMIT 100
+        ) AS made
+        WHERE made.started_at < made.completed_at
         ORDER BY made.completed_at DESC
         LIMIT 20
       ) AS recent
