@@ -187,7 +187,7 @@ def _words(source: Source, table: Table | None) -> list[Problem]:
 def _states_refused(source: Source, table: Table) -> Iterable[Problem]:
     status = source.status
     column = table.column(status.column)
-    if column is None or not column.closed:
+    if column is None or not column.closed or column.enum:  # an enum's are refused by attach
         return
     written = {
         "ready": status.ready[0],

@@ -27,7 +27,12 @@ _RESERVED = frozenset(
 
 def relocated(sql: str, schema: str) -> str:
     """The same SQL for objects in another schema; for schema.sql, sample.sql, demo.sql too."""
-    return _put(sql, f'"{schema}"' if schema in _RESERVED else schema)
+    return _put(sql, quoted(schema))
+
+
+def quoted(schema: str) -> str:
+    """A plain name as SQL takes it."""
+    return f'"{schema}"' if schema in _RESERVED else schema
 
 
 def relocated_map(node: Any, schema: str) -> Any:

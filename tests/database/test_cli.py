@@ -269,6 +269,26 @@ async def test_detach_leaves_no_trace(
     assert (again.code, "not attached" in again.err) == (1, True)
 
 
+async def test_a_platform_in_a_schema_of_ones_own(
+    new_database: NewDatabase, rowmill: Rowmill
+) -> None:
+    """From its name to an attached platform, by what the commands print alone."""
+    dsn = await new_database()
+    await rowmill(dsn, "migrate")
+    for file in ("schema", "sample"):
+        said = await rowmill(dsn, "platforms", "education", "--show", file, "--schema", "order")
+        assert said.code == 0
+        await run(dsn, said.out)
+    assert (await rowmill(dsn, "attach", "education", "--schema", "order")).code == 0
+    said = await rowmill(dsn, "platforms", "education", "--json")
+    assert [row["tables"] for row in said.json] == [["order.media_files"]]
+
+    assert "ebook" in (await rowmill(dsn, "platforms", "--show", "schema")).err
+    assert (await rowmill(dsn, "platforms", "nobody")).code == 1
+    bad = await rowmill(dsn, "platforms", "education", "--show", "schema", "--schema", "A;B")
+    assert (bad.code, "lower-case letters" in bad.err) == (1, True)
+
+
 MAP = """\
 platform = "shop"
 [[sources]]

@@ -200,6 +200,43 @@ async def test_every_problem_is_told(
     assert (await rowmill(dsn, "map", "check", "map.toml")).code == 1
 
 
+@pytest.mark.parametrize(
+    ("type_", "said"),
+    [
+        ("smallint", "public.letters.state is smallint, which it can't be written to"),
+        (
+            "state",
+            "public.letters.state is public.state and allows only 'open', 'busy', 'broken', '2'",
+        ),
+    ],
+)
+async def test_a_state_that_has_no_such_word(
+    type_: str, said: str, rowmill: Rowmill, new_database: NewDatabase, tmp_path: Path
+) -> None:
+    """Attached, such a job would be held when it ends: its result can't be written."""
+    dsn = await new_database()
+    await migrate(dsn)
+    await run(
+        dsn,
+        "CREATE TYPE state AS ENUM ('open', 'busy', 'broken', '2')",
+        f"CREATE TABLE public.letters (number bigint PRIMARY KEY, task text, state {type_})",
+    )
+    words = {"open": "0", "busy": "1", "broken": "3"} if type_ == "smallint" else {}
+    text = MAP.partition("  [sources.priority]")[0]
+    for word, number in words.items():
+        text = text.replace(f'"{word}"', f'"{number}"')
+    (tmp_path / "map.toml").write_text(text)
+    checked = await rowmill(dsn, "map", "check", "map.toml")
+    assert checked.code == 1
+    assert checked.err.count("'done'") == 1
+    assert f"status.succeeded = 'done': {said}" in checked.err
+    with pytest.raises(maps.MapError, match=r"status\.succeeded = 'done'"):
+        await attach(dsn, maps.load(str(tmp_path / "map.toml")))
+    (tmp_path / "map.toml").write_text(text.replace('"done"', '"2"'))
+    assert (await rowmill(dsn, "map", "check", "map.toml")).code == 0
+    await attach(dsn, maps.load(str(tmp_path / "map.toml")))
+
+
 async def test_without_a_database(rowmill: Rowmill, tmp_path: Path) -> None:
     said = await rowmill(None, "map", "check", "map.toml", "--offline")
     assert said.code == 0

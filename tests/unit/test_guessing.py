@@ -120,6 +120,20 @@ def test_what_is_lacking_is_said() -> None:
 
 
 @pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0, None, "0 and more"),
+        (None, 9, "9 and less"),
+        (0, 9, "0 to 9"),
+        (None, None, "any number"),
+    ],
+)
+def test_bounds_of_a_priority(low: int | None, high: int | None, said: str) -> None:
+    rendered = render("x", [propose(table(USUAL, Column("prio", INT, low=low, high=high)))])
+    assert f"# {said}; higher goes first" in rendered
+
+
+@pytest.mark.parametrize(
     ("column", "scale", "words", "default"),
     [
         (Column("priority", INT, low=1, high=10, default="5"), "1-10", {}, 5),

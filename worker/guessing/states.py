@@ -175,6 +175,18 @@ def _priority(column: Column) -> Section | None:
     return _numbered(column) if column.integer else None
 
 
+def _bounds(column: Column) -> str:
+    match column.low, column.high:
+        case None, None:
+            return "any number"
+        case low, None:
+            return f"{low} and more"
+        case None, high:
+            return f"{high} and less"
+        case low, high:
+            return f"{low} to {high}"
+
+
 def _numbered(column: Column) -> Section:
     default = int(column.default) if column.default else None
     other = (
@@ -187,7 +199,7 @@ def _numbered(column: Column) -> Section:
         scale, confidence = "1-10", "unsure"
         why = f'its DEFAULT is {default} and nothing bounds it: "any" if it isn\'t 1 to 10'
     else:
-        bounds = f"{column.low} to {column.high}" if column.low is not None else "any number"
+        bounds = _bounds(column)
         scale, confidence = "any", "likely"
         why = f"{bounds}; higher goes first, the usual is 0, what is above 10 counts as 10"
     usual = default if default is not None else (5 if scale == "1-10" else 0)

@@ -120,7 +120,7 @@ UPDATED = _words("updated_at modified_at last_updated updated_on changed_at last
 
 ERROR = _words("""
     error_message last_error error failure_reason error_text fail_reason last_error_message
-    failure_message error_details error_detail trouble
+    failure_message error_details error_detail err_msg traceback trouble
 """)
 PROGRESS = _words("progress progress_percentage progress_percent percent_complete percentage")
 EXTERNAL = _words("""

@@ -40,6 +40,11 @@ SELECT EXISTS (
        AND (SELECT attnum FROM pg_attribute WHERE attrelid = i.indrelid AND attname = $2) = i.indkey[0])
 """
 
+_LABELS = """
+SELECT string_agg(quote_literal(enumlabel), ', ' ORDER BY enumsortorder) FROM pg_enum
+ WHERE enumtypid = to_regtype($1)
+"""
+
 _SCHEMAS = """
 SELECT string_agg(nspname, ', ' ORDER BY nspname) FROM pg_namespace
  WHERE nspname !~ '^pg_' AND nspname NOT IN ('rowmill', 'information_schema')
@@ -111,7 +116,10 @@ async def problems(connection: Any, platform: Platform) -> list[Problem]:
 async def _all(connection: Any, platform: Platform) -> AsyncIterator[Problem]:
     if not await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", platform.schema):
         there = await connection.fetchval(_SCHEMAS)
-        yield _no(f"there is no schema {platform.schema!r} in this database (it has {there})")
+        yield _no(
+            f"there is no schema {platform.schema!r} in this database (it has {there}); `--schema` "
+            "names the one that holds what the map calls `public.`"
+        )
         return
     async for message in _taken(connection, platform):
         yield _no(message)
@@ -204,6 +212,11 @@ async def _of_source(connection: Any, where: str, source: Source) -> AsyncIterat
         yield (
             f"{where}.key: {source.table}.{source.key} has no unique index, so it can't name a job"
         )
+    if source.status.column in columns:
+        async for message in _misfits(
+            connection, where, source, columns[source.status.column].type
+        ):
+            yield message
     for column, field in source.set.progress.items():
         if field not in PROGRESS_FIELDS:
             yield (
@@ -212,6 +225,25 @@ async def _of_source(connection: Any, where: str, source: Source) -> AsyncIterat
             )
     async for message in _other_tables(connection, where, source):
         yield message
+
+
+async def _misfits(connection: Any, where: str, source: Source, type_: str) -> AsyncIterator[str]:
+    """Words that aren't of the status column's type: a job whose end can't be written is held."""
+    status = source.status
+    words = [(status.ready[0], "ready"), (status.running, "running")]
+    words += [(status.succeeded, "succeeded"), (status.failed, "failed")]
+    words += [(status.cancelled or status.failed, "cancelled")]
+    words += [(word, "ready") for word in status.ready]
+    for word, key in dict(reversed(words)).items():
+        try:
+            async with connection.transaction():
+                await connection.execute(f"SELECT CAST({literal(word)} AS {type_})")
+        except asyncpg.DataError:
+            labels = await connection.fetchval(_LABELS, type_)
+            yield (
+                f"{where}.status.{key} = {word!r}: {source.table}.{status.column} is {type_}"
+                + (f" and allows only {labels}" if labels else ", which it can't be written to")
+            )
 
 
 def _named_columns(source: Source) -> list[tuple[str, str]]:
@@ -288,6 +320,15 @@ async def _tried(connection: Any, platform: Platform) -> AsyncIterator[Problem]:
             try:
                 async with connection.transaction():
                     await connection.execute(_trial(sql, key_type, columns))
+            except asyncpg.InvalidSchemaNameError as error:
+                if '"rowmill"' not in str(error):
+                    yield _no(f"{source.name}.{rule}.sql: {error}")
+                else:  # a map can be checked before there is such a schema
+                    yield Problem(
+                        "warn",
+                        f"{source.name}.{rule}.sql: not tried, as it calls functions of Rowmill's: "
+                        "`rowmill migrate`, then check again",
+                    )
             except (asyncpg.PostgresError, ValueError) as error:
                 yield _no(f"{source.name}.{rule}.sql: {error}")
 
