@@ -119,6 +119,32 @@ async def test_a_worker_that_dies_between_the_stages(
     assert await connection.fetchval(used, shopper(2)) == CREDITS
 
 
+async def test_who_takes_a_video_over_stays_with_the_provider_it_was_begun_with(
+    connection: Any, crew: Fleet, sandbox: Sandbox
+) -> None:
+    """Its plan has no Freepik, which its user would prefer: neither before the crash nor after."""
+    await connection.execute("UPDATE public.subscription_plans SET ai_providers = '{RunwayML}'")
+    _, job = await ordered(connection)
+    runway = {
+        "PROVIDERS__RUNWAY__BASE_URL": f"{sandbox.url}/runway/v1",
+        "PROVIDERS__RUNWAY__API_KEY": "test",
+        "PROVIDERS__RUNWAY__POLL_SECONDS": 0.2,
+    }
+    words = (sys.executable, "-m", "bench.doomed", "--unlock", failpoints.UNLOCK)
+    doomed = await crew.start(
+        "a", *words, "finished.committed=1", WORKER_NAME="a", **settings(sandbox), **runway
+    )
+    assert await doomed.ended() == -signal.SIGKILL
+    await crew.hire("b", **settings(sandbox), **runway)
+    await until_sql(connection, _ENDED, job, within=40)
+    made = await submissions(connection, job)
+    assert {(s["step"], s["provider"]) for s in made} == {("image", "runway"), ("video", "runway")}
+    ai_provider = await connection.fetchval(
+        "SELECT ai_provider FROM public.videos ORDER BY created_at DESC"
+    )
+    assert ai_provider == "RunwayML"
+
+
 async def test_a_video_that_its_user_cancels_ends_with_its_credits_back(
     connection: Any, crew: Fleet, sandbox: Sandbox
 ) -> None:
