@@ -21,6 +21,7 @@ from jobs.contract import (
 )
 from jobs.deliver import PATIENCE, supported
 from jobs.payload import Payload, invalid, takes, useless
+from jobs.providers.errors import ProviderError
 from jobs.registry import kind
 
 Medium = Literal["video", "image", "audio"]
@@ -103,7 +104,7 @@ async def media(job: Job, ctx: Context, given: MediaInput) -> Outcome:
 
 
 async def _made(job: Job, ctx: Context, given: MediaInput) -> Succeeded | Failed:
-    result = await ctx.call("main", job.lane, _task(job.kind, given))
+    result = await ctx.call("main", job.lane, _makeable(job, ctx, _task(job.kind, given)))
     main = _main(result)
     if main is None:
         return _no_file(result)
@@ -136,6 +137,22 @@ def _task(kind_name: str, given: MediaInput) -> MediaTask:
         resolution=given.resolution if medium == "video" else None,
         options=settings.options,
     )
+
+
+def _makeable(job: Job, ctx: Context, task: MediaTask) -> MediaTask:
+    """With as many of the first photos as this provider takes: a project has many, most models one.
+
+    A video is made of one at least; without any it would show something else.
+    """
+    fewest = 1 if task.medium == "video" else 0
+    for count in range(len(task.images), fewest - 1, -1):
+        fewer = replace(task, images=task.images[:count])
+        try:
+            ctx.check(job.lane, fewer)
+        except ProviderError:
+            continue
+        return fewer
+    return task  # it says why
 
 
 def _prompt(given: MediaInput) -> str:

@@ -25,6 +25,7 @@ from jobs.contract import (
     CallResult,
     EmbedTask,
     Failed,
+    Failure,
     FailureKind,
     Fetched,
     Job,
@@ -43,6 +44,7 @@ from jobs.embed import BATCH, CHUNK, average, split
 from jobs.network import HostPolicy, post
 from jobs.outputs import OutputStore, key_for
 from jobs.payload import Payload
+from jobs.providers.errors import ProviderError
 from jobs.registry import load
 from jobs.statistics import measure
 
@@ -63,6 +65,7 @@ class Recorder:
     calls: list[tuple[str, str, Task]] = field(default_factory=list)
     steps: dict[str, CallResult] = field(default_factory=dict)
     percents: list[float] = field(default_factory=list)
+    most_images: int = 100
 
     async def call(self, step: str, provider: str, task: Task) -> CallResult:
         if step not in self.steps:
@@ -71,7 +74,10 @@ class Recorder:
         return self.steps[step]
 
     def check(self, provider: str, task: Task) -> None:
-        """Everything can be made here."""
+        """Everything can be made here, of so many images."""
+        if isinstance(task, MediaTask) and len(task.images) > self.most_images:
+            message = f"at most {self.most_images} images"
+            raise ProviderError(Failure(FailureKind.INVALID, message, provider=provider))
 
     def progress(self, percent: float) -> None:
         self.percents.append(percent)
@@ -333,6 +339,26 @@ async def test_mediums(kind: str, medium: str) -> None:
 async def test_free_form_settings_set_nothing(settings: Any) -> None:
     task = await asked("media:video", {**PROJECT, "generation_settings": settings})
     assert (task.model, task.options) == (None, {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "most", "images"),
+    [
+        ("media:video", 100, 2),
+        ("media:video", 1, 1),
+        ("media:thumbnail", 0, 0),
+        ("media:video", 0, 2),  # the call says that it can't be made of photos
+    ],
+)
+async def test_a_provider_gets_as_many_of_the_first_photos_as_it_takes(
+    kind: str, most: int, images: int
+) -> None:
+    ctx = Recorder(film, most_images=most)
+    photos = ("https://cdn/a.jpg", "https://cdn/b.jpg")
+    await run(ctx, job(kind, {"prompt": "Waves", "photos": list(photos)}))
+    ((_, _, task),) = ctx.calls
+    assert isinstance(task, MediaTask)
+    assert task.images == photos[:images]
 
 
 async def test_photos_alone_are_enough() -> None:
