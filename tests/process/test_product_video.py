@@ -125,7 +125,7 @@ async def test_who_takes_a_video_over_stays_with_the_provider_it_was_begun_with(
     """Its plan has no Freepik, which its user would prefer: neither before the crash nor after."""
     await connection.execute("UPDATE public.subscription_plans SET ai_providers = '{RunwayML}'")
     _, job = await ordered(connection)
-    runway = {
+    runway: dict[str, Any] = {
         "PROVIDERS__RUNWAY__BASE_URL": f"{sandbox.url}/runway/v1",
         "PROVIDERS__RUNWAY__API_KEY": "test",
         "PROVIDERS__RUNWAY__POLL_SECONDS": 0.2,
