@@ -171,8 +171,8 @@ JOBS = 8
 
 
 async def _life(connection: Any, hand: Hand, store: Store) -> None:
-    """Of a batch: two that are made, one that fails; a page; and what follows."""
-    works = [(await begin(connection, hand, 3))[1] for _ in range(3)]
+    """Of a batch: two that are made, one that fails; one cancelled; a page; and what follows."""
+    *works, cancelled = [(await begin(connection, hand, 3))[1] for _ in range(4)]
     for work in works:
         assert await may_pay(store, hand, work)
     await tick(store, *works)
@@ -180,6 +180,7 @@ async def _life(connection: Any, hand: Hand, store: Store) -> None:
     page = {"name": "Chair", "images": [{"url": "https://x/1.jpg"}]}
     await hand.settle(works[:2], lambda w: film(w, data={"product": page}))
     await hand.fail(works[2:])
+    await store.value("SELECT rowmill.cancel_video_jobs($1)", cancelled.key)
     await add_job(connection, {"url": "https://x/1", "user_id": shopper(3)}, kind="ScrapeProduct")
     follow = await hand.take(20)
     pages = [w for w in follow if w.started.kind == "background:scrape_product"]

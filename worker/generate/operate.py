@@ -176,7 +176,8 @@ def _cancel(target: Target) -> str:
     key, key_type = ident(source.key), target.key_type
     word = status.cancelled or status.failed
     return f"""CREATE OR REPLACE FUNCTION rowmill.cancel_{source.name}(p_key text) RETURNS text
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off AS $rowmill$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off
+    SET enable_seqscan = off SET enable_mergejoin = off SET jit = off AS $rowmill$
 DECLARE
     p_wait       boolean := true;
     v_status     text;
