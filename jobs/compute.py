@@ -43,6 +43,8 @@ START_SECONDS = 30.0
 """A task whose turn it is begins within this, or something is wrong with the pool."""
 POOLS = 3
 """How many pools may break under one task."""
+NOBODY_SAW = 255
+"""How multiprocessing says that the fork server ended, too: nobody knows how the child did."""
 OOM_SCORE = 500
 """Where the machine runs out of memory, a child goes before the worker does."""
 
@@ -151,7 +153,7 @@ class _Stuck(Exception):
 
 def _expired(error: ProcessExpired) -> Exception:
     code = error.exitcode
-    if code == -signal.SIGTERM:  # an orchestrator that ends all processes of a group at once
+    if code in (-signal.SIGTERM, NOBODY_SAW):  # a service manager ends a whole group at once
         return ComputeInterrupted("its process was terminated")
     how = f"by signal {-code}" if code < 0 else f"with code {code}"
     return ComputeFailed(f"the process that computed it ended {how}", "crashed")
