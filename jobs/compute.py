@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import pickle
 import resource
 import signal
 import threading
@@ -182,7 +183,7 @@ def _scheduled(
     pool: ProcessPool, work: Callable[..., T], args: tuple[Any, ...], seconds: float
 ) -> ProcessFuture[T]:
     try:
-        return pool.schedule(work, args=args, timeout=seconds)
+        return pool.schedule(perform, args=(work, *args), timeout=seconds)
     except RuntimeError as error:  # it broke, or was stopped, since it was looked at
         raise _Stuck from error
 
@@ -207,6 +208,17 @@ def begin(memory_mb: int) -> None:
         with suppress(OSError, ValueError):  # not every system has such a limit
             limit = memory_mb * 1024**2
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def perform(work: Callable[..., T], *args: Any) -> T:
+    try:
+        return work(*args)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))  # noqa: S301 - its own
+        except Exception:  # noqa: BLE001 - the parent couldn't read it, and would give up the whole pool
+            raise RuntimeError(f"{type(error).__name__}: {error}") from None
+        raise
 
 
 def _die_with_the_worker() -> None:
