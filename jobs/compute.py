@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import pickle
 import resource
 import signal
 import threading
@@ -43,6 +44,8 @@ START_SECONDS = 30.0
 """A task whose turn it is begins within this, or something is wrong with the pool."""
 POOLS = 3
 """How many pools may break under one task."""
+NOBODY_SAW = 255
+"""How multiprocessing says that the fork server ended, too: nobody knows how the child did."""
 OOM_SCORE = 500
 """Where the machine runs out of memory, a child goes before the worker does."""
 
@@ -151,7 +154,7 @@ class _Stuck(Exception):
 
 def _expired(error: ProcessExpired) -> Exception:
     code = error.exitcode
-    if code == -signal.SIGTERM:  # an orchestrator that ends all processes of a group at once
+    if code in (-signal.SIGTERM, NOBODY_SAW):  # a service manager ends a whole group at once
         return ComputeInterrupted("its process was terminated")
     how = f"by signal {-code}" if code < 0 else f"with code {code}"
     return ComputeFailed(f"the process that computed it ended {how}", "crashed")
@@ -180,7 +183,7 @@ def _scheduled(
     pool: ProcessPool, work: Callable[..., T], args: tuple[Any, ...], seconds: float
 ) -> ProcessFuture[T]:
     try:
-        return pool.schedule(work, args=args, timeout=seconds)
+        return pool.schedule(perform, args=(work, *args), timeout=seconds)
     except RuntimeError as error:  # it broke, or was stopped, since it was looked at
         raise _Stuck from error
 
@@ -205,6 +208,17 @@ def begin(memory_mb: int) -> None:
         with suppress(OSError, ValueError):  # not every system has such a limit
             limit = memory_mb * 1024**2
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def perform(work: Callable[..., T], *args: Any) -> T:
+    try:
+        return work(*args)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))  # noqa: S301 - its own
+        except Exception:  # noqa: BLE001 - the parent couldn't read it, and would give up the whole pool
+            raise RuntimeError(f"{type(error).__name__}: {error}") from None
+        raise
 
 
 def _die_with_the_worker() -> None:

@@ -293,6 +293,23 @@ async def test_a_child_that_is_killed_costs_its_job_a_try_and_nobody_else(
     assert worker.alive
 
 
+async def test_a_signal_to_the_whole_group_costs_no_try(
+    pupils: Any, staff: Fleet, tmp_path: Path
+) -> None:
+    """As service managers end one: worker, fork server and children, all at once."""
+    worker = await hired(staff, "a", GRACE_SECONDS=20)
+    key, file = await computing(pupils, tmp_path, 90.0)
+    busy, children = await pid_in(file), children_of(worker.process.pid)
+    assert busy in children
+    for pid in (worker.process.pid, *children):
+        os.kill(pid, signal.SIGTERM)
+    assert await worker.ended() == 0
+    await gone(*children)
+    row = await pupils.fetchrow("SELECT * FROM system.background_jobs WHERE id = $1", key)
+    assert (row["status"], row["retry_count"]) == ("pending", 0)
+    assert await pupils.fetchval("SELECT count(*) FROM rowmill.failures") == 0
+
+
 async def test_a_drain_beyond_its_grace_hands_the_job_back(
     pupils: Any, staff: Fleet, tmp_path: Path
 ) -> None:

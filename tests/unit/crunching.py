@@ -27,6 +27,17 @@ def fail(message: str) -> None:
     raise ValueError(message)
 
 
+class Odd(Exception):
+    """It can be pickled, and never unpickled."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what}: {why}")
+
+
+def fail_oddly() -> None:
+    raise Odd("this", "because")
+
+
 def hog(megabytes: int) -> int:
     return len(bytearray(megabytes * 1024**2))
 

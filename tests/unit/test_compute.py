@@ -57,6 +57,15 @@ async def test_what_the_work_raises_passes(compute: Compute) -> None:
         await compute.run(crunching.fail, "not like this", seconds=20)
 
 
+async def test_what_cannot_come_through_is_told_and_breaks_nothing(compute: Compute) -> None:
+    """A pool that broke over one job's exception would take all other jobs' work with it."""
+    await compute.run(crunching.whereabouts, seconds=20)
+    before = children()
+    with pytest.raises(RuntimeError, match="Odd: this: because"):
+        await compute.run(crunching.fail_oddly, seconds=20)
+    assert children() == before
+
+
 async def test_the_loop_goes_on_meanwhile(compute: Compute) -> None:
     """The computation ends only because the loop, which it may not stall, lets it."""
     work = asyncio.create_task(compute.run(crunching.crunch, 60, seconds=60))
