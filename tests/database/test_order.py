@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.database.support import (
     LANES,
+    SUPPORTED,
     Connect,
     Hand,
     OpenStore,
@@ -98,14 +99,14 @@ async def test_each_table_has_its_place_on_one_scale(
         (await add_texts(connection, of=2))[0]: 10,
         (await add_texts(connection, of=3))[0]: 12,
         (await add_texts(connection, of=4))[0]: 14,
-        (await add_videos(connection, priority=1))[0]: 2,
+        (await add_videos(connection, priority=1))[0]: 2 + SUPPORTED,
         (await add_videos(connection, priority=10))[0]: 20,
         (await add_background(connection, priority=-3))[0]: 7,
         (await add_background(connection, priority=3))[0]: 13,
     }
     claims = await (await Hand.hire(await open_store(both))).claim(100)
     assert {c.key: c.rank for c in claims} == rows
-    assert [c.rank for c in claims] == [20, 14, 13, 12, 10, 8, 7, 2]
+    assert [c.rank for c in claims] == [20, 14, 13, 12, 10, 8, 7, 2 + SUPPORTED]
 
 
 async def test_of_equal_rank_the_earlier_ready_time_then_the_lower_id(
