@@ -177,7 +177,8 @@ WITH scraped AS MATERIALIZED (
   SELECT video.id
   FROM public.videos AS video
   WHERE video.id = ANY(ARRAY(SELECT placed.video_id FROM placed WHERE placed.target IS NOT NULL))
-    AND video.product_data_id IS NULL
+    -- (Written so that it isn't looked up by the index of products: most videos have none.)
+    AND (video.product_data_id IS NULL) IS TRUE
   ORDER BY video.id
   FOR NO KEY UPDATE
 )

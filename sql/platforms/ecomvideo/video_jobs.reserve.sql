@@ -46,8 +46,9 @@ WITH asked AS MATERIALIZED (
     greatest(credit.amount - coalesce(credit.used_amount, 0), 0) AS free
   FROM public.usage_credits AS credit
   WHERE credit.id = ANY(ARRAY(SELECT usable.id FROM usable))
-    -- Once more, of the row as it is once it is locked: it may just have been changed.
-    AND credit.credit_type = 'VideoGeneration'
+    -- Once more, of the row as it is once it is locked: it may just have been changed. (IS TRUE: not by
+    -- the index of types, which has everyone's.)
+    AND (credit.credit_type = 'VideoGeneration') IS TRUE
     AND coalesce(credit.is_active, true)
     AND coalesce(credit.expires_at > now() AT TIME ZONE 'UTC', true)
   ORDER BY credit.id
