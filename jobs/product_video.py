@@ -70,6 +70,12 @@ async def generate_video(_job: Job, ctx: Context, given: VideoInput) -> Outcome:
     video = given.video
     if video is None:
         return invalid(_no_video(given.payload))
+    if given.overtaken:
+        return invalid(
+            "another job has completed this video since this one failed: nothing more is bought; "
+            "make it Pending again to have it made anew",
+            "overtaken",
+        )
     try:
         check_template(given)
         made_by, wanted = makers(given, video), size(given, video)

@@ -84,6 +84,7 @@ class VideoInput(Payload):
     product: dict[str, Any] | None = None
     rule: dict[str, Any] | None = None
     made_by: dict[str, str] = Field(default_factory=dict)
+    overtaken: bool = False
     """The provider of each step that is paid for, or being paid for. The rest stays with them."""
 
     @property

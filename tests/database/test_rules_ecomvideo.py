@@ -277,6 +277,29 @@ async def test_a_failing_job_does_not_undo_what_another_completed(
     assert "VideoFailed" not in told
 
 
+@pytest.mark.parametrize("paid", ["image", "video", "image, alone"])
+async def test_nothing_more_is_bought_for_a_video_that_another_job_completed_meanwhile(
+    paid: str, ecomvideo: str, connect: Connect, open_store: OpenStore
+) -> None:
+    """A failed job runs again for what its provider finished late. A paid film is delivered."""
+    step, alone = paid.split(",", maxsplit=1)[0], "alone" in paid
+    connection, store = await connect(ecomvideo), await open_store(ecomvideo)
+    hand = await hire(store)
+    video, work = await begin(connection, hand)
+    await pay(store, hand, work, step)
+    await hand.fail([work])
+    if not alone:
+        await add_job(connection, {"video_id": video})
+        (rival,) = [w for w in await hand.take(9) if w.started.kind == work.started.kind]
+        await hand.settle([rival], film)
+    await store.value("SELECT rowmill.retry_video_jobs($1)", work.key)
+    (again,) = [w for w in await hand.take(9) if w.key == work.key]
+    assert again.claimed.run == work.claimed.run
+    assert again.started.input["overtaken"] is (paid == "image")
+    await hand.fail([again])
+    assert await status_of(connection, video) == ("Failed" if alone else "Completed")
+
+
 async def test_both_jobs_of_a_video_in_one_batch(
     ecomvideo: str, connect: Connect, open_store: OpenStore
 ) -> None:

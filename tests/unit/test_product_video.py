@@ -149,6 +149,11 @@ async def test_a_crash_between_the_stages_pays_for_neither_twice() -> None:
     assert [step for step, _, _ in ctx.calls] == ["image", "video"]
 
 
+async def test_nothing_is_bought_for_a_video_that_another_job_completed() -> None:
+    late = given(made_by={"image": "freepik"}, overtaken=True)
+    assert "another job has completed this video" in await refusal(late)
+
+
 async def test_a_given_picture_needs_no_image_stage() -> None:
     entry = given(video={"input_type": "Image", "image_url": "https://shop.example.com/lamp.jpg"})
     assert await steps(entry) == [("video", "freepik")]

@@ -41,7 +41,7 @@ SELECT
       AND credit.used = credit.due
       AND told.notices = CASE WHEN wanted.news THEN told.made ELSE 0 END
     WHEN job.kind = 'generatevideo' AND job.status = 'Failed' THEN
-      (video.id IS NULL OR video.status IN ('Failed', 'Cancelled') OR video.completed_at >= job.started_at)
+      (video.id IS NULL OR video.status IN ('Failed', 'Cancelled') OR video.completed_at >= job.created_at)
       AND job.error_message <> '' AND coalesce(credit.used = credit.due, true)
     WHEN job.status = 'Failed' THEN job.error_message <> ''
     WHEN job.kind = 'generatethumbnail' AND job.status = 'Completed' THEN video.thumbnail_url <> ''

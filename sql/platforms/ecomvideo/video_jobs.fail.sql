@@ -8,6 +8,7 @@ WITH ended AS MATERIALIZED (
     job.video_id,
     job.job_data,
     job.priority,
+    job.created_at,
     job.started_at,
     result.verb,
     left(result.error, 2000) AS error
@@ -17,6 +18,7 @@ WITH ended AS MATERIALIZED (
       named.id,
       named.job_data,
       named.priority,
+      named.created_at,
       named.started_at,
       rowmill.said_id(named.job_data, 'video_id') AS video_id
     FROM public.background_jobs AS named
@@ -37,8 +39,9 @@ WITH ended AS MATERIALIZED (
     video.title,
     CASE
       WHEN video.status = 'Cancelled' THEN 'Cancelled'
-      WHEN video.video_url IS NOT NULL AND coalesce(
-        video.completed_at >= ended.started_at, ended.started_at IS NULL AND video.status = 'Completed'
+      WHEN video.video_url IS NOT NULL AND (
+        video.completed_at >= ended.created_at
+        OR (ended.started_at IS NULL AND video.status = 'Completed')
       ) THEN 'Completed'
       WHEN ended.verb = 'cancel' THEN 'Cancelled'
       ELSE 'Failed'

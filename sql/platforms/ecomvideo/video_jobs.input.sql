@@ -16,12 +16,17 @@ SELECT
     'rule', rule.is,
     'signature', 'Your EcomVideo team',
     -- What was begun goes on, whatever the plan says by now, and with whom it was begun.
-    'made_by', coalesce(paid.made_by, '{}')
+    'made_by', coalesce(paid.made_by, '{}'),
+    -- It had failed, and runs again for what its provider finished late: nothing more is bought for a
+    -- video that another job has completed meanwhile. (Its status says already that this one runs.)
+    'overtaken', ended.id IS NOT NULL AND NOT coalesce(paid.made_by ? 'video', false)
+      AND video.is ->> 'video_url' IS NOT NULL AND coalesce(video.completed_at >= job.created_at, false)
   ) AS input
 FROM (
   SELECT
     named.id,
     named.job_data,
+    named.created_at,
     rowmill.said_id(named.job_data, 'video_id') AS video_id,
     rowmill.said_id(named.job_data, 'product_data_id') AS product_id,
     rowmill.said_id(named.job_data, 'user_id') AS user_id,
@@ -33,7 +38,7 @@ FROM (
   OFFSET 0
 ) AS job
 LEFT JOIN LATERAL (
-  SELECT one.user_id, one.template_id, one.product_data_id, to_jsonb(one) AS is
+  SELECT one.user_id, one.template_id, one.product_data_id, one.completed_at, to_jsonb(one) AS is
   FROM public.videos AS one
   WHERE one.id = job.video_id
   LIMIT 1
@@ -144,6 +149,12 @@ LEFT JOIN LATERAL (
     AND waiting.row_key = job.id::text
   LIMIT 1
 ) AS claim ON true
+LEFT JOIN LATERAL (
+  SELECT one.id
+  FROM rowmill.failures AS one
+  WHERE one.source = 'video_jobs' AND one.row_key = job.id::text AND one.run = claim.run AND one.final
+  LIMIT 1
+) AS ended ON true
 LEFT JOIN LATERAL (
   SELECT jsonb_object_agg(one.step, one.provider) AS made_by
   FROM (
