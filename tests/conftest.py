@@ -19,6 +19,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from tests.commandline import Rowmill, in_directory
 from worker.embedded import EmbeddedPostgres
 
 Build = Callable[[str], Awaitable[None]]
@@ -158,3 +159,12 @@ def redis_url() -> str:
     if not url:
         pytest.skip("ROWMILL_REDIS_URL isn't set")
     return url
+
+
+# --------------------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def rowmill(tmp_path: Path) -> Rowmill:
+    """(dsn, *arguments, **environment) → what it said."""
+    return in_directory(tmp_path)

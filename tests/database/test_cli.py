@@ -6,13 +6,12 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.commandline import Rowmill
 from tests.database.platform_samples import NewDatabase, run, sql_file
 from tests.database.support import (
     Connect,
@@ -28,43 +27,6 @@ from worker.doctor import RESULT
 
 ROOT = Path(__file__).parents[2]
 MISSING = "9e0f06a0-22a3-4071-9831-b02b6524d6af"
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Rowmill = Callable[..., Awaitable[Said]]
-"""(dsn, *arguments, **environment) → what it said."""
-
-
-@pytest.fixture
-def rowmill(tmp_path: Path) -> Rowmill:
-    async def call(dsn: str | None, *arguments: str, **environment: str) -> Said:
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("ROWMILL_")}
-        named = {"ROWMILL_DATABASE_URL": dsn} if dsn else {}
-        named["PYTHONPATH"] = str(ROOT)
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "worker.cli", *arguments),
-            cwd=tmp_path,  # away from any .env
-            env=clean | named | environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate()
-        assert process.returncode is not None
-        assert "Traceback" not in err.decode()
-        return Said(process.returncode, out.decode(), err.decode())
-
-    return call
 
 
 async def with_photomemory(new_database: NewDatabase) -> str:

@@ -37,7 +37,7 @@ def show(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"budgets": found})
     else:
-        from worker.commands.tables import print_budgets
+        from worker.text.providers import print_budgets
 
         print_budgets(found)
 

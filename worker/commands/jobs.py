@@ -48,7 +48,7 @@ def show(job_id: Id, as_json: AsJson = False) -> None:
     if as_json:
         print_json(story)
     else:
-        from worker.commands.tables import print_job
+        from worker.text.job import print_job
 
         print_job(story)
 

@@ -26,7 +26,7 @@ def status(as_json: AsJson = False) -> None:
     if as_json:
         print_json(report)
     else:
-        from worker.commands.tables import print_status
+        from worker.text.status import print_status
 
         print_status(report)
     raise typer.Exit(NOT_DONE if report["needs_person"] else OK)

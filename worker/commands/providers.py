@@ -39,7 +39,7 @@ def providers(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"providers": found})
     else:
-        from worker.commands.tables import print_providers
+        from worker.text.providers import print_providers
 
         print_providers(found)
     raise typer.Exit(NOT_DONE if any(row["state"] == "broken" for row in found) else OK)

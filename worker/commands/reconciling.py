@@ -83,7 +83,7 @@ def reconcile(
     if as_json:
         print_json(report)
     else:
-        from worker.commands.tables import print_reconciled
+        from worker.text.reconciling import print_reconciled
 
         print_reconciled(report)
     raise typer.Exit(NOT_DONE if report["left"] else OK)
