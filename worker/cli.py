@@ -11,13 +11,14 @@ import sys
 import typer
 
 from worker.commands import (
+    acts,
     budgets,
     database,
     develop,
     fleet,
     gates,
     health,
-    jobs,
+    job,
     mapping,
     overview,
     providers,
@@ -53,13 +54,13 @@ app.command(rich_help_panel=RUNNING)(fleet.sandbox)
 app.command(rich_help_panel=LOOKING)(overview.status)
 app.command(rich_help_panel=LOOKING)(providers.providers)
 app.command(rich_help_panel=LOOKING)(health.doctor)
-app.add_typer(jobs.app, name="job", rich_help_panel=LOOKING)
+app.add_typer(job.app, name="job", rich_help_panel=LOOKING)
 app.command(rich_help_panel=ACTING)(gates.pause)
 app.command(rich_help_panel=ACTING)(gates.resume)
 app.command(rich_help_panel=ACTING)(gates.limit)
-app.command(rich_help_panel=ACTING)(jobs.retry)
-app.command(rich_help_panel=ACTING)(jobs.cancel)
-app.command(rich_help_panel=ACTING)(jobs.resolve)
+app.command(rich_help_panel=ACTING)(acts.retry)
+app.command(rich_help_panel=ACTING)(acts.cancel)
+app.command(rich_help_panel=ACTING)(acts.resolve)
 app.command(rich_help_panel=ACTING)(reconciling.reconcile)
 app.add_typer(budgets.app, name="budget", rich_help_panel=ACTING)
 app.command(rich_help_panel=SETTING_UP)(database.migrate)

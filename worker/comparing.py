@@ -11,7 +11,7 @@ from jobs.providers.adapter import Listed
 from jobs.providers.charges import Charges
 from jobs.providers.journal import State as Step
 from jobs.providers.reconcile import CLOCK_SKEW, Listing
-from worker.store.operators import Found
+from worker.store.finding import Found
 
 Row = dict[str, Any]
 Books = Mapping[str, Mapping[str, Any]]

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from worker.coordination import Coordination
 from worker.maps import Source
-from worker.store import Store, StoreError, Unavailable, operators, reports
+from worker.store import Store, StoreError, Unavailable, acts, finding, story
 from worker.store import inbox as rows
-from worker.store.operators import Found, UnknownName
+from worker.store.finding import Found, UnknownName
 
 Answer = dict[str, Any]
 WHO = "arq"
@@ -90,18 +90,18 @@ class Inbox:
 
     async def cancel(self, fields: Mapping[str, Any]) -> Answer:
         job = await self._find(fields)
-        verdict = await operators.cancel(self.store, job.source, job.key, WHO)
+        verdict = await acts.cancel(self.store, job.source, job.key, WHO)
         return _verdict(job, verdict, done={"cancelled"})
 
     async def retry(self, fields: Mapping[str, Any]) -> Answer:
         job = await self._find(fields)
-        verdict = await operators.retry(self.store, job.source, job.key, WHO)
+        verdict = await acts.retry(self.store, job.source, job.key, WHO)
         return _verdict(job, verdict, done={"requeued", "released", "hastened"})
 
     async def get(self, fields: Mapping[str, Any]) -> Answer:
         job = await self._find(fields)
         table = await rows.job_table(self.store, job.source)
-        row = await operators.platform_row(self.store, table.info, job.key)
+        row = await finding.platform_row(self.store, table.info, job.key)
         if row is None:
             raise Refusal(f"the row of {job.subject} is gone")
         return await self._report(job, table.source, row.data)
@@ -110,7 +110,7 @@ class Inbox:
 
     async def _find(self, fields: Mapping[str, Any]) -> Found:
         message = Reference.model_validate(fields)
-        return await operators.find_one(self.store, message.text)
+        return await finding.find_one(self.store, message.text)
 
     async def _report(self, job: Found, source: Source, row: Mapping[str, Any]) -> Answer:
         words = source.status
@@ -123,7 +123,7 @@ class Inbox:
         if status == words.succeeded:
             answer["outputs"] = await rows.outputs(self.store, job.source, job.key)
         answer["error"] = _field(source, row, "error")
-        answer["why"] = await reports.why(self.store, job.source, job.key) if unfinished else None
+        answer["why"] = await story.why(self.store, job.source, job.key) if unfinished else None
         return {**answer, "row": dict(row)}
 
 

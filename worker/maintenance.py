@@ -34,7 +34,7 @@ from worker.maps import MapError, Platform
 from worker.rates import Rates
 from worker.scheduled import Scheduled
 from worker.store import LockTimeout, Refused, Store, StoreError, limits, upkeep
-from worker.store.operators import Found
+from worker.store.finding import Found
 from worker.transitions import clean
 
 log = structlog.get_logger()

@@ -9,7 +9,7 @@ from jobs.providers.registry import ADAPTERS, Provider
 from worker.logs import without_secrets
 from worker.store import Store, calls, reports
 from worker.store.budgets import budgets
-from worker.store.operators import EVERY, Gate
+from worker.store.gates import EVERY, Gate
 
 Row = dict[str, Any]
 

@@ -32,7 +32,7 @@ from jobs.providers.registry import Provider
 from jobs.providers.wire import Sleep
 from worker.coordination import Outage
 from worker.store import Store, StoreError
-from worker.store.operators import EVERY, Gate
+from worker.store.gates import EVERY, Gate
 
 log = structlog.get_logger()
 

@@ -29,8 +29,8 @@ from jobs.providers.wire import Wire
 from worker import comparing
 from worker.comparing import MOST, Books, Row
 from worker.ledger import ClaimJournal, submission_of
-from worker.store import Store, booked, operators
-from worker.store.operators import Found
+from worker.store import Store, acts, booked
+from worker.store.finding import Found
 
 Verdict = Literal["found", "absent", "dropped", "waits", "person", "unasked"]
 USUALLY = timedelta(hours=24)
@@ -227,7 +227,7 @@ class Reconciler:
         held = {doubt.job for doubt, _ in judged if doubt.queued == "held"}
         undone = {doubt.job for doubt, _ in judged if doubt.call.id not in done}
         for job in held - undone:  # nothing keeps them any more
-            await operators.retry(self.store, job.source, job.key, self.who)
+            await acts.retry(self.store, job.source, job.key, self.who)
         return done
 
 

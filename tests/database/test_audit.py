@@ -16,7 +16,7 @@ from tests.database.support import Connect, OpenStore, add_texts
 from worker import maps
 from worker.doctor import examine
 from worker.settings import Settings
-from worker.store import Store, budgets, operators
+from worker.store import Store, acts, budgets, finding, gates
 from worker.store.attaching import attach, detach
 
 WHO = "ann@desk"
@@ -42,7 +42,7 @@ async def diary(connection: Any) -> list[Any]:
     return list(await connection.fetch("SELECT * FROM depot.diary ORDER BY said_at"))
 
 
-async def acts(connection: Any) -> list[Any]:
+async def recorded_acts(connection: Any) -> list[Any]:
     return list(await connection.fetch("SELECT * FROM rowmill.actions ORDER BY id"))
 
 
@@ -51,13 +51,13 @@ async def test_what_is_done_to_a_job_says_who_when_what_and_before(
 ) -> None:
     connection = await connect(depot)
     key = await errand(connection)
-    assert await operators.cancel(store, "errands", key, WHO) == "cancelled"
-    assert await operators.retry(store, "errands", key, WHO) == "requeued"
+    assert await acts.cancel(store, "errands", key, WHO) == "cancelled"
+    assert await acts.retry(store, "errands", key, WHO) == "requeued"
     first, second = await diary(connection)
     assert (first["who"], first["action"], first["errand"]) == (WHO, "cancel", int(key))
     assert (second["who"], second["action"], second["errand"]) == (WHO, "retry", int(key))
     assert json.loads(first["before"])["state"] == "ready"
-    told = await acts(connection)
+    told = await recorded_acts(connection)
     assert [(act["source"], act["row_key"]) for act in told] == [("errands", key)] * 2
     assert [row["said_at"] for row in (first, second)] == [act["at"] for act in told]
 
@@ -78,7 +78,7 @@ async def test_an_act_that_is_taken_back_leaves_no_record(
     )
     assert len(await diary(connection)) == 1
     await transaction.rollback()
-    assert await diary(connection) == await acts(connection) == []
+    assert await diary(connection) == await recorded_acts(connection) == []
 
 
 async def test_an_unknown_call_that_is_resolved(depot: str, store: Store, connect: Connect) -> None:
@@ -91,8 +91,8 @@ async def test_an_unknown_call_that_is_resolved(depot: str, store: Store, connec
         key,
     )
     await connection.execute("UPDATE rowmill.queue SET state = 'held'")
-    job = operators.Found("errands", key)
-    assert await operators.resolve(store, job, how="fail", who=WHO) == "failed"
+    job = finding.Found("errands", key)
+    assert await acts.resolve(store, job, how="fail", who=WHO) == "failed"
     (line,) = await diary(connection)
     assert (line["who"], line["action"], line["errand"]) == (WHO, "resolve", int(key))
     assert json.loads(line["before"])["state"] == "unknown"
@@ -101,11 +101,11 @@ async def test_an_unknown_call_that_is_resolved(depot: str, store: Store, connec
 async def test_lanes_tables_and_budgets(depot: str, store: Store, connect: Connect) -> None:
     connection = await connect(depot)
     await errand(connection)
-    await operators.pause(store, source="errands", who=WHO, reason="rain")
-    await operators.resume(store, source="errands", who=WHO)
-    await operators.pause(store, lane="errand", source="errands", who=WHO)
-    await operators.limit(store, {"max_running": 2}, lane="errand", who=WHO)
-    await operators.pause(store, who=WHO)
+    await gates.pause(store, source="errands", who=WHO, reason="rain")
+    await gates.resume(store, source="errands", who=WHO)
+    await gates.pause(store, lane="errand", source="errands", who=WHO)
+    await gates.limit(store, {"max_running": 2}, lane="errand", who=WHO)
+    await gates.pause(store, who=WHO)
     await budgets.set_budget(store, "*", "day", Decimal(500), WHO)
     lines = await diary(connection)
     assert [line["action"] for line in lines] == [
@@ -117,7 +117,7 @@ async def test_lanes_tables_and_budgets(depot: str, store: Store, connect: Conne
         "budget",
     ]
     assert json.loads(lines[1]["before"])["pause_reason"] == "rain"
-    told = await acts(connection)
+    told = await recorded_acts(connection)
     assert [act["source"] for act in told] == ["errands", "errands", "errands", None, None, None]
 
 
@@ -126,7 +126,7 @@ async def test_what_rowmill_does_by_itself_is_no_operators_act(
 ) -> None:
     connection = await connect(depot)
     await store.value("SELECT rowmill.trip('errand', 'it is down', 5)")
-    assert [act["who"] for act in await acts(connection)] == ["rowmill"]
+    assert [act["who"] for act in await recorded_acts(connection)] == ["rowmill"]
     assert await diary(connection) == []
 
 
@@ -143,8 +143,8 @@ async def test_a_record_that_fails_stops_nobody(
     connection = await connect(depot)
     key = await errand(connection)
     await connection.execute(breaking)
-    assert await operators.cancel(store, "errands", key, WHO) == "cancelled"
-    (act,) = await acts(connection)
+    assert await acts.cancel(store, "errands", key, WHO) == "cancelled"
+    (act,) = await recorded_acts(connection)
     detail = json.loads(act["detail"])
     assert why in detail["audit_failed"]["depot"]
     assert detail["verdict"] == "cancelled"
@@ -162,8 +162,8 @@ async def test_a_locked_record_stops_nobody_for_long(
     key = await errand(connection)
     async with other.transaction():
         await other.execute("LOCK depot.diary")
-        assert await operators.cancel(store, "errands", key, WHO) == "cancelled"
-    (act,) = await acts(connection)
+        assert await acts.cancel(store, "errands", key, WHO) == "cancelled"
+    (act,) = await recorded_acts(connection)
     assert "lock timeout" in json.loads(act["detail"])["audit_failed"]["depot"]
 
 
@@ -174,9 +174,9 @@ async def test_only_the_platform_it_concerns(
     await run(both, (FOLDER / "schema.sql").read_text(encoding="utf-8"))
     await attach(both, maps.load(DEPOT))
     (text,) = await add_texts(connection)
-    await operators.cancel(store, "ai_generations", text, WHO)
+    await acts.cancel(store, "ai_generations", text, WHO)
     assert await diary(connection) == []
-    await operators.pause(store, lane="openai", who=WHO, providers=["openai"])
+    await gates.pause(store, lane="openai", who=WHO, providers=["openai"])
     assert len(await diary(connection)) == 1, "a lane is everybody's"
 
 
@@ -190,7 +190,7 @@ async def test_a_rule_that_is_gone_and_a_platform_that_is(
     (tmp_path / "audit.sql").unlink()
     await attach(depot, maps.load(str(tmp_path / "map.toml")))
     assert not await connection.fetchval(there)
-    await operators.pause(store, who=WHO)
+    await gates.pause(store, who=WHO)
     assert await diary(connection) == []
     await attach(depot, maps.load(DEPOT))
     assert await connection.fetchval(there)

@@ -10,7 +10,7 @@ import pytest
 from jobs.contract import Failure, FailureKind
 from tests.database.support import Connect, Hand, OpenStore, add_videos
 from worker.breaker import PATIENCE, UNSETTLED, Breaker
-from worker.store import Store, operators, reports
+from worker.store import Store, gates, reports
 
 LANE = "replicate"
 
@@ -139,7 +139,7 @@ async def test_status_tells_and_resume_tries_at_once(
     assert (notice["kind"], notice["commands"]) == ("breaker", ["rowmill resume replicate"])
     whys = await connection.fetch("SELECT DISTINCT why FROM rowmill.waiting")
     assert [row["why"].partition(" until ")[0] for row in whys] == ["lane replicate is left alone"]
-    assert await operators.resume(store, lane=LANE, who="tests")
+    assert await gates.resume(store, lane=LANE, who="tests")
     assert len(await hand.claim(2)) == 2
     assert await connection.fetchval("SELECT names FROM rowmill.gates()") is None
 

@@ -13,7 +13,7 @@ from jobs.providers.journal import NotNow, Submission
 from tests.database.journaling import at_work, intend, journal_of, ledger_rows
 from tests.database.support import Connect, OpenStore
 from worker.ledger import ClaimJournal, Lease, Ledger
-from worker.store import operators
+from worker.store import gates
 from worker.store.budgets import OVER_BUDGET, budgets, set_budget, unset_budget
 
 DAY = 24 * 3600
@@ -136,11 +136,11 @@ async def test_pausing_everything_stops_new_calls_and_no_others(
     hand, works = await at_work(connection, store, 2)
     paid, unpaid = (journal_of(store, work, hand) for work in works)
     first: Submission = await intend(paid)
-    await operators.pause(store, who="tests")
+    await gates.pause(store, who="tests")
     assert (await intend(paid)).id == first.id
     with pytest.raises(NotNow, match="paused"):
         await intend(unpaid)
-    await operators.resume(store, who="tests")
+    await gates.resume(store, who="tests")
     assert (await intend(unpaid)).fresh
 
 

@@ -15,7 +15,18 @@ from worker.coordination import Coordination
 from worker.doctor import examine
 from worker.inbox import Inbox
 from worker.settings import Settings
-from worker.store import Store, limits, operators, refreshing, reports, retention, upkeep
+from worker.store import (
+    Store,
+    acts,
+    finding,
+    gates,
+    limits,
+    refreshing,
+    reports,
+    retention,
+    story,
+    upkeep,
+)
 from worker.store.attaching import attach, detach
 from worker.store.migrations import migrate
 
@@ -87,10 +98,10 @@ async def test_a_job_that_fails_is_retried_and_cancelled(db: Any, store: Store) 
     assert (await row(db, key))["RetryCount"] == 1
     await hand.fail(await hand.take())
     assert (await row(db, key))["ErrorMessage"] == failure().message
-    assert await operators.retry(store, "orders", key, "ada") == "requeued"
+    assert await acts.retry(store, "orders", key, "ada") == "requeued"
     again = await row(db, key)
     assert (again["Status"], again["RetryCount"], again["ErrorMessage"]) == ("Pending", 0, None)
-    assert await operators.cancel(store, "orders", key, "ada") == "cancelled"
+    assert await acts.cancel(store, "orders", key, "ada") == "cancelled"
     assert (await row(db, key))["Status"] == "Cancelled"
     assert await queued(db) == {}
     (source,) = maps.load(ATELIER).map.sources
@@ -140,10 +151,10 @@ async def test_what_is_told_of_it(db: Any, store: Store) -> None:
     (source,) = status["sources"]
     assert (source["relation"], source["gone"]) == (RELATION, False)
     assert source["unserved"] == {"background:Gild": "table Atelier.GoldLeaf does not exist here"}
-    story = await reports.job(store, "orders", key)
-    assert (story["relation"], story["row"]["JobType"]) == (RELATION, "Paint")
-    assert story["why"] == "ready: none ahead of it in lane replicate"
-    assert await operators.find_one(store, key) == operators.Found("orders", key)
+    told = await story.job(store, "orders", key)
+    assert (told["relation"], told["row"]["JobType"]) == (RELATION, "Paint")
+    assert told["why"] == "ready: none ahead of it in lane replicate"
+    assert await finding.find_one(store, key) == finding.Found("orders", key)
     await db.execute(MISSING)
     (item,) = (await reports.status(store))["needs_person"]
     assert item["kind"] == "missing_triggers"
@@ -164,8 +175,8 @@ async def test_the_doctor(db: Any, store: Store) -> None:
 
 @pytest.mark.parametrize("called", ["orders", RELATION, "Atelier.Orders"])
 async def test_a_table_is_paused_by_its_name(called: str, store: Store) -> None:
-    await operators.pause(store, source=called, who="ada")
-    assert await operators.paused_gates(store) == [operators.Gate(source="orders")]
+    await gates.pause(store, source=called, who="ada")
+    assert await gates.paused_gates(store) == [gates.Gate(source="orders")]
 
 
 async def test_messages(store: Store) -> None:

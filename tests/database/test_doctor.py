@@ -22,7 +22,7 @@ from tests.database.support import (
 )
 from worker.doctor import CHECKS, KINDS, RESULT, SEVERITIES, examine
 from worker.settings import Settings
-from worker.store import Store, operators
+from worker.store import Store, gates
 
 Row = dict[str, Any]
 AS_IT_IS = {"durability.fsync", "durability.pages", "durability.failover", "durability.managed"}
@@ -131,7 +131,7 @@ async def test_keys_that_waiting_jobs_need(
     assert set(await found(store)) == {"providers.key"}, "told once"
     await Hand.hire(store, ("runway",))
     assert await found(store) == {}, "it has the key"
-    await operators.pause(store, lane="runway", who="me")
+    await gates.pause(store, lane="runway", who="me")
     await connection.execute(
         "UPDATE rowmill.workers SET stopped_at = now() WHERE id <> $1", hand.id
     )

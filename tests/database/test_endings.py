@@ -14,7 +14,7 @@ from tests.database.platform_samples import NewDatabase
 from tests.database.settling import settlement
 from tests.database.studio import LOCKS, built, written
 from tests.database.support import Connect, Hand, OpenStore, add, queued
-from worker.store import LockTimeout, Refused, operators, to_json
+from worker.store import LockTimeout, Refused, acts, to_json
 
 NOTE = (
     "INSERT INTO public.notes (shoot, said)"
@@ -57,7 +57,7 @@ async def test_failed_and_cancelled(
         cancelled.key: f"cancel: enough / {kind} / cancelled",
     }
     (again,) = await hand.take(1)
-    assert await operators.cancel(hand.store, "shoots", again.key, "test") == "cancelled"
+    assert await acts.cancel(hand.store, "shoots", again.key, "test") == "cancelled"
     assert again.key not in await notes(connection)
 
 
@@ -99,7 +99,7 @@ async def test_an_operators_cancel_rolls_up(
     connection, store = await connect(dsn), await open_store(dsn)
     (place,) = await add(connection, "public.studios", jobs=2)
     (key, _) = await add(connection, "public.shoots", 2, studio_id=place)
-    assert await operators.cancel(store, "shoots", key, "test") == "cancelled"
+    assert await acts.cancel(store, "shoots", key, "test") == "cancelled"
     assert await connection.fetchval("SELECT jobs FROM public.studios") == 1
     assert key not in await queued(connection)
 
@@ -116,12 +116,12 @@ async def test_an_operators_cancel_waits_for_a_parent_only_a_moment(
     (key,) = await add(connection, "public.shoots", studio_id=place)
     async with producer.transaction():
         await producer.execute("UPDATE public.studios SET bonus = 1")
-        cancelling = asyncio.create_task(operators.cancel(store, "shoots", key, "test"))
+        cancelling = asyncio.create_task(acts.cancel(store, "shoots", key, "test"))
         with pytest.raises(LockTimeout):
             await cancelling
         await producer.execute("UPDATE public.shoots SET urgency = 1 WHERE id = $1", key)
     assert key in await queued(connection)
-    assert await operators.cancel(store, "shoots", key, "test") == "cancelled"
+    assert await acts.cancel(store, "shoots", key, "test") == "cancelled"
 
 
 # --------------------------------------------------------------------------- follow-up jobs

@@ -27,7 +27,7 @@ from worker.inbox import (
     Answer,
     Inbox,
 )
-from worker.store import Unavailable, operators
+from worker.store import Unavailable, gates
 
 NOBODY = "e2000000-0000-4000-8000-000000000001"
 
@@ -228,7 +228,7 @@ async def test_get_says_why_a_job_waits(inbox: Inbox, db: Any) -> None:
     answer = await get(inbox, key)
     assert (answer["status"], answer["progress"], answer["error"]) == ("queued", 0, None)
     assert "ready" in answer["why"]
-    await operators.pause(inbox.store, lane="replicate", who="tests", reason="we look around")
+    await gates.pause(inbox.store, lane="replicate", who="tests", reason="we look around")
     assert "we look around" in (await get(inbox, key))["why"]
 
 

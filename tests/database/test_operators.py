@@ -19,8 +19,8 @@ from tests.database.support import (
     new_keys,
     queued,
 )
-from worker.store import Store, operators, reports
-from worker.store.operators import Found, UnknownName
+from worker.store import Store, acts, finding, gates, reports, story
+from worker.store.finding import Found, UnknownName
 
 WHO = "tester@here"
 JOBS = "generation_jobs"
@@ -44,11 +44,11 @@ async def test_a_job_is_found_by_its_key_or_by_table_and_key(
     connection, store = await connect(both), await open_store(both)
     (video,) = await add_videos(connection)
     (text,) = await add_texts(connection)
-    assert await operators.find(store, video) == [Found(JOBS, video)]
-    assert await operators.find(store, video.upper()) == [Found(JOBS, video)]
-    assert await operators.find(store, f"{JOBS}/{video}") == [Found(JOBS, video)]
-    assert await operators.find(store, text) == [Found("ai_generations", text)]
-    assert await operators.find(store, f"{JOBS}/{text}") == []
+    assert await finding.find(store, video) == [Found(JOBS, video)]
+    assert await finding.find(store, video.upper()) == [Found(JOBS, video)]
+    assert await finding.find(store, f"{JOBS}/{video}") == [Found(JOBS, video)]
+    assert await finding.find(store, text) == [Found("ai_generations", text)]
+    assert await finding.find(store, f"{JOBS}/{text}") == []
 
 
 @pytest.mark.parametrize("reference", ["abc", "12", "a/b/c", "", "' OR true --", "no_table/1"])
@@ -56,9 +56,9 @@ async def test_what_is_no_key_of_any_table_is_just_not_found(
     both: str, open_store: OpenStore, reference: str
 ) -> None:
     store = await open_store(both)
-    assert await operators.find(store, reference) == []
+    assert await finding.find(store, reference) == []
     with pytest.raises(UnknownName, match="generation_jobs"):
-        await operators.find_one(store, reference)
+        await finding.find_one(store, reference)
 
 
 async def test_a_deleted_row_is_found_by_what_was_recorded_of_it(
@@ -69,12 +69,12 @@ async def test_a_deleted_row_is_found_by_what_was_recorded_of_it(
     hand = await Hand.hire(store)
     await hand.fail(await hand.take())
     await connection.execute("DELETE FROM public.generation_jobs")
-    assert await operators.find(store, key) == [Found(JOBS, key)]
-    story = await reports.job(store, JOBS, key)
-    assert story["row"] is None
-    assert [f["message"] for f in story["failures"]] == ["it broke"]
-    assert "no such row" in story["why"]
-    assert await operators.retry(store, JOBS, key, WHO) == "missing"
+    assert await finding.find(store, key) == [Found(JOBS, key)]
+    told = await story.job(store, JOBS, key)
+    assert told["row"] is None
+    assert [f["message"] for f in told["failures"]] == ["it broke"]
+    assert "no such row" in told["why"]
+    assert await acts.retry(store, JOBS, key, WHO) == "missing"
 
 
 async def test_one_key_in_two_tables_has_to_be_told_apart(
@@ -85,7 +85,7 @@ async def test_one_key_in_two_tables_has_to_be_told_apart(
     await add_texts(connection)
     await connection.execute("UPDATE ai_processing.ai_generations SET id = $1", key)
     with pytest.raises(UnknownName, match=f"ai_generations/{key}"):
-        await operators.find_one(store, key)
+        await finding.find_one(store, key)
 
 
 # --------------------------------------------------------------------------- pausing
@@ -111,11 +111,11 @@ async def test_a_pause_holds_until_it_is_resumed_and_both_are_recorded(
     connection, store = await connect(photomemory), await open_store(photomemory)
     (lane, source), (key,) = at, await add_videos(connection)
     hand = await Hand.hire(store)
-    await operators.pause(store, lane=lane, source=source, who=WHO, reason="too hot")
+    await gates.pause(store, lane=lane, source=source, who=WHO, reason="too hot")
     assert await hand.claim(10) == []
-    assert await reports.why(store, JOBS, key) == f"{subject} is paused by {WHO}: too hot"
-    assert await operators.resume(store, lane=lane, source=source, who=WHO)
-    assert not await operators.resume(store, lane=lane, source=source, who=WHO)
+    assert await story.why(store, JOBS, key) == f"{subject} is paused by {WHO}: too hot"
+    assert await gates.resume(store, lane=lane, source=source, who=WHO)
+    assert not await gates.resume(store, lane=lane, source=source, who=WHO)
     assert [claim.key for claim in await hand.claim(10)] == [key]
     assert await connection.fetchval("SELECT names FROM rowmill.gates()") is None
     paused, resumed = await actions(connection)
@@ -131,8 +131,8 @@ async def test_a_gate_keeps_its_limit_when_it_is_resumed(
     await connection.execute(
         "INSERT INTO rowmill.lanes (source, platform_max_running) VALUES ($1, 3)", JOBS
     )
-    await operators.pause(store, source=JOBS, who=WHO)
-    assert await operators.resume(store, source=JOBS, who=WHO)
+    await gates.pause(store, source=JOBS, who=WHO)
+    assert await gates.resume(store, source=JOBS, who=WHO)
     (gate,) = await connection.fetch("SELECT * FROM rowmill.lanes")
     assert (gate["paused_at"], gate["paused_by"], gate["platform_max_running"]) == (None, None, 3)
 
@@ -144,9 +144,9 @@ async def test_a_misspelt_lane_or_table_is_an_error_that_names_the_known_ones(
     await add_videos(connection)
     await Hand.hire(store, ["openai"])
     with pytest.raises(UnknownName, match=r"known lanes: openai, replicate$"):
-        await operators.pause(store, lane="replicat", who=WHO)
+        await gates.pause(store, lane="replicat", who=WHO)
     with pytest.raises(UnknownName, match="attached: generation_jobs, ai_generations"):
-        await operators.pause(store, source="jobs", who=WHO)
+        await gates.pause(store, source="jobs", who=WHO)
     assert await actions(connection) == []
     assert await connection.fetchval("SELECT count(*) FROM rowmill.lanes") == 0
 
@@ -187,7 +187,7 @@ async def test_a_failed_row_that_is_retried_starts_over_and_uses_what_was_paid(
     assert before["error_message"]
     assert before["failed_at"]
 
-    assert await operators.retry(store, JOBS, key, WHO) == "requeued"
+    assert await acts.retry(store, JOBS, key, WHO) == "requeued"
 
     after = await row_of(connection, key)
     assert (after["status"], after["retry_count"]) == ("queued", 0)
@@ -199,10 +199,10 @@ async def test_a_failed_row_that_is_retried_starts_over_and_uses_what_was_paid(
     assert record[:3] == (WHO, "retry", f"{JOBS}/{key}")
     assert record[3]["verdict"] == "requeued"
     assert record[3]["row"]["error_message"] == "it broke"
-    story = await reports.job(store, JOBS, key)
-    assert [(s["state"], s["cost_cents"]) for s in story["submissions"]] == [("finished", "12.5")]
-    assert [f["final"] for f in story["failures"]] == [False, True]
-    assert [a["action"] for a in story["actions"]] == ["retry"]
+    told = await story.job(store, JOBS, key)
+    assert [(s["state"], s["cost_cents"]) for s in told["submissions"]] == [("finished", "12.5")]
+    assert [f["final"] for f in told["failures"]] == [False, True]
+    assert [a["action"] for a in told["actions"]] == ["retry"]
     assert json.loads(json.dumps(story)) == story
 
 
@@ -216,11 +216,11 @@ async def test_what_retry_says_of_rows_it_need_not_or_must_not_touch(
     await hand.succeed([done])
     await hand.hold([held])
     await hand.retry([later], after=3600)
-    assert await operators.retry(store, JOBS, running.key, WHO) == "running"
-    assert await operators.retry(store, JOBS, done.key, WHO) == "completed"
-    assert await operators.retry(store, JOBS, held.key, WHO) == "released"
-    assert await operators.retry(store, JOBS, later.key.upper(), WHO) == "hastened"
-    assert await operators.retry(store, JOBS, new_keys(1)[0], WHO) == "missing"
+    assert await acts.retry(store, JOBS, running.key, WHO) == "running"
+    assert await acts.retry(store, JOBS, done.key, WHO) == "completed"
+    assert await acts.retry(store, JOBS, held.key, WHO) == "released"
+    assert await acts.retry(store, JOBS, later.key.upper(), WHO) == "hastened"
+    assert await acts.retry(store, JOBS, new_keys(1)[0], WHO) == "missing"
     states = {key: row["state"] for key, row in (await queued(connection, *keys)).items()}
     assert states == {running.key: "claimed", held.key: "ready", later.key: "ready"}
     assert {claim.key for claim in await hand.claim(10)} == {held.key, later.key}
@@ -237,9 +237,9 @@ async def test_cancel_while_ready_running_held_and_done(
     await hand.succeed([done])
     (ready,) = await add_videos(connection)
     for key in (ready, running.key, held.key):
-        assert await operators.cancel(store, JOBS, key, WHO) == "cancelled"
+        assert await acts.cancel(store, JOBS, key, WHO) == "cancelled"
         assert (await row_of(connection, key))["status"] == "cancelled"
-    assert await operators.cancel(store, JOBS, done.key, WHO) == "completed"
+    assert await acts.cancel(store, JOBS, done.key, WHO) == "completed"
     assert await queued(connection) == {}
     assert await hand.succeed([running]) == {running.key: "lost"}
     assert [a[1] for a in await actions(connection)] == ["cancel"] * 4
@@ -253,7 +253,7 @@ async def test_why_a_job_waits(photomemory: str, connect: Connect, open_store: O
     first, second = await add_videos(connection, 1, priority=9) + await add_videos(connection)
 
     async def why(key: str) -> str:
-        return await reports.why(store, JOBS, key)
+        return await story.why(store, JOBS, key)
 
     assert await why(first) == "no worker is running"
     await Hand.hire(store, ["openai"])
@@ -261,7 +261,7 @@ async def test_why_a_job_waits(photomemory: str, connect: Connect, open_store: O
     hand = await Hand.hire(store)
     assert await why(first) == "ready: none ahead of it in lane replicate"
     assert await why(second) == "ready: 1 ahead of it in lane replicate"
-    assert (await reports.job(store, JOBS, second))["ahead"] == 1
+    assert (await story.job(store, JOBS, second))["ahead"] == 1
 
     await connection.execute(
         "INSERT INTO rowmill.lanes (lane, max_running) VALUES ('replicate', 1)"
@@ -286,12 +286,12 @@ async def test_why_a_job_is_held_or_comes_later_or_is_over(
     await hand.hold([held])
     await hand.retry([later], after=3600)
     await hand.succeed([done])
-    said = [await reports.why(store, JOBS, w.key) for w in (held, later, done)]
+    said = [await story.why(store, JOBS, w.key) for w in (held, later, done)]
     assert said[0] == "held for a person: someone has to look"
     assert said[1].startswith("waits until 20")
     assert said[1].endswith(" UTC, after: it broke")
     assert said[2] == "not waiting: its status is completed"
-    assert "no such row" in await reports.why(store, JOBS, new_keys(1)[0])
+    assert "no such row" in await story.why(store, JOBS, new_keys(1)[0])
 
 
 async def test_a_ready_row_without_its_trigger_is_called_not_queued_yet(
@@ -300,7 +300,7 @@ async def test_a_ready_row_without_its_trigger_is_called_not_queued_yet(
     connection, store = await connect(photomemory), await open_store(photomemory)
     await connection.execute("ALTER TABLE public.generation_jobs DISABLE TRIGGER rowmill_enqueue")
     (key,) = await add_videos(connection)
-    assert "not queued yet" in await reports.why(store, JOBS, key)
+    assert "not queued yet" in await story.why(store, JOBS, key)
     (item,) = (await reports.status(store))["needs_person"]
     assert (item["kind"], item["subject"]) == ("missing_triggers", JOBS)
     assert item["commands"] == ["rowmill attach photomemory"]
@@ -411,9 +411,9 @@ async def test_a_lane_nobody_serves_is_named_with_its_reason_and_not_when_it_is_
     assert "no vectors" in embed["message"]
     assert (text["subject"], text["kind"]) == ("lane openai", "unserved")
     assert text["message"].startswith("2 jobs wait: no live worker serves this lane")
-    assert "no vectors" in await reports.why(store, "background_jobs", key)
+    assert "no vectors" in await story.why(store, "background_jobs", key)
 
-    await operators.pause(store, lane="openai", who=WHO, reason="saving")
+    await gates.pause(store, lane="openai", who=WHO, reason="saving")
     report = await reports.status(store)
     assert [item["subject"] for item in report["needs_person"]] == ["lane background:embed_content"]
     (notice,) = report["notices"]
@@ -430,14 +430,14 @@ async def test_a_call_whose_fate_nobody_will_learn_needs_a_person(
     (work,) = await hand.take()
     await pay(store, hand, work.queue_id, work.token)
     await connection.execute("UPDATE rowmill.submissions SET state = 'unknown', ended_at = NULL")
-    await operators.cancel(store, JOBS, work.key, WHO)
+    await acts.cancel(store, JOBS, work.key, WHO)
     assert (await reports.status(store))["needs_person"] == []  # within its worker's lease
     await connection.execute(
         "UPDATE rowmill.submissions SET intended_at = intended_at - interval '1 hour'"
     )
     (item,) = (await reports.status(store))["needs_person"]
     assert (item["kind"], item["subject"]) == ("unresolved_payment", f"{JOBS}/{work.key}")
-    assert await operators.retry(store, JOBS, work.key, WHO) == "requeued"
+    assert await acts.retry(store, JOBS, work.key, WHO) == "requeued"
     assert (await reports.status(store))["needs_person"] == []  # a job looks after it again
 
 
@@ -446,4 +446,4 @@ async def test_a_table_that_is_gone_is_reported(photomemory: str, open_store: Op
     await run(photomemory, "DROP TABLE public.generation_jobs CASCADE")
     (item,) = (await reports.status(store))["needs_person"]
     assert (item["kind"], item["commands"]) == ("missing_table", ["rowmill detach photomemory"])
-    assert await operators.find(store, new_keys(1)[0]) == []
+    assert await finding.find(store, new_keys(1)[0]) == []

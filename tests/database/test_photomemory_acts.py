@@ -18,7 +18,7 @@ from tests.database.support import (
     add_videos,
     queued,
 )
-from worker.store import operators
+from worker.store import acts, gates
 
 JOBS = "generation_jobs"
 WHO = "ann@desk"
@@ -46,9 +46,9 @@ async def test_operators_acts_are_audited(
     (key,) = await add_videos(connection)
     hand = await Hand.hire(store)
     await hand.fail(await hand.take())
-    assert await operators.retry(store, JOBS, key, WHO) == "requeued"
-    assert await operators.cancel(store, JOBS, key, WHO) == "cancelled"
-    assert await operators.cancel(store, JOBS, key, WHO) == "cancelled"
+    assert await acts.retry(store, JOBS, key, WHO) == "requeued"
+    assert await acts.cancel(store, JOBS, key, WHO) == "cancelled"
+    assert await acts.cancel(store, JOBS, key, WHO) == "cancelled"
     retry, cancel, again = await logged(connection)
     for line in (retry, cancel, again):
         assert (line["user_id"], line["resource_type"]) == (None, "generation_job")
@@ -70,9 +70,9 @@ async def test_acts_that_did_nothing_and_acts_on_lanes(
     (key,) = await add_videos(connection)
     hand = await Hand.hire(store)
     await hand.succeed(await hand.take())
-    assert await operators.retry(store, JOBS, key, WHO) == "completed"
-    await operators.pause(store, source=JOBS, who=WHO, reason="too dear")
-    await operators.limit(store, {"max_running": 2}, lane="replicate", who=WHO)
+    assert await acts.retry(store, JOBS, key, WHO) == "completed"
+    await gates.pause(store, source=JOBS, who=WHO, reason="too dear")
+    await gates.limit(store, {"max_running": 2}, lane="replicate", who=WHO)
     retry, pause, limit = await logged(connection)
     assert (retry["success"], retry["error_message"]) == (False, "nothing was done: completed")
     assert (pause["action"], pause["resource_type"], pause["resource_id"]) == (
@@ -97,7 +97,7 @@ async def test_an_act_in_a_month_without_a_partition_is_done_all_the_same(
         " WHERE inhparent = 'public.audit_logs'::regclass"
     ):
         await connection.execute(f"DROP TABLE {row[0]}")
-    assert await operators.cancel(store, JOBS, key, WHO) == "cancelled"
+    assert await acts.cancel(store, JOBS, key, WHO) == "cancelled"
     detail = await connection.fetchval("SELECT detail FROM rowmill.actions")
     assert "no partition" in json.loads(detail)["audit_failed"]["photomemory"]
 

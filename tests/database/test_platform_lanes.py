@@ -23,7 +23,7 @@ from tests.database.support import (
 )
 from worker import maps
 from worker.maps import MapError, Platform
-from worker.store import Refused, Store, limits, operators, reports
+from worker.store import Refused, Store, gates, limits, reports, story
 from worker.store.attaching import attach, detach
 
 OURS = ("openai", "ai_generations")
@@ -71,7 +71,7 @@ async def test_a_provider_that_is_not_active_is_left_alone_by_its_platform_only(
     }
     assert {work.key for work in await hand.take(10)} == {video, hook}
     why = f"lane openai of ai_generations is closed by its platform: ai_providers says {status}"
-    assert await reports.why(store, "ai_generations", text) == why
+    assert await story.why(store, "ai_generations", text) == why
 
     await connection.execute(_STATUS, "active")
     await read(store)
@@ -118,9 +118,9 @@ async def test_status_tells_it_and_resume_names_it(
         "commands": [],
     }
     assert report["needs_person"] == [], "it is meant"
-    await operators.pause(store, lane="openai", who="me", reason="saving")
-    await operators.resume(store, lane="openai", who="me")
-    assert operators.Gate(*OURS) in await operators.paused_gates(store)
+    await gates.pause(store, lane="openai", who="me", reason="saving")
+    await gates.resume(store, lane="openai", who="me")
+    assert gates.Gate(*OURS) in await gates.paused_gates(store)
 
 
 # --------------------------------------------------------------------------- limited

@@ -16,7 +16,7 @@ from tests.database.journaling import at_work, journal_of
 from tests.database.support import Connect, OpenStore
 from worker.ledger import ClaimJournal
 from worker.providers import report
-from worker.store import Store, operators
+from worker.store import Store, gates
 from worker.store.budgets import set_budget
 
 Row = dict[str, Any]
@@ -122,8 +122,8 @@ async def test_limits_and_budgets(photomemory: str, connect: Connect, store: Sto
         " ('*', 'generation_jobs', 5, NULL, NULL, NULL),"
         " ('replicate', 'generation_jobs', NULL, 90, 50, 9000)"
     )
-    await operators.pause(store, lane="replicate", source="generation_jobs", who="me")
-    await operators.limit(store, {"tokens_per_minute": 900}, lane="replicate", who="me")
+    await gates.pause(store, lane="replicate", source="generation_jobs", who="me")
+    await gates.limit(store, {"tokens_per_minute": 900}, lane="replicate", who="me")
     await set_budget(store, "replicate", "day", Decimal(500), "me")
     await set_budget(store, "*", "month", Decimal(9000), "me")
     row = await told(store)
@@ -190,13 +190,13 @@ async def test_neither_another_account_nor_the_past_breaks_it(
 
 async def test_a_pause_is_told_before_what_it_is_for(store: Store, caller: Caller) -> None:
     await caller.fails(FailureKind.QUOTA)
-    await operators.pause(store, lane="replicate", source="generation_jobs", who="me")
+    await gates.pause(store, lane="replicate", source="generation_jobs", who="me")
     assert (await told(store))["state"] == "broken", "other tables go on"
-    await operators.pause(store, lane="replicate", who="me", reason="top up")
+    await gates.pause(store, lane="replicate", who="me", reason="top up")
     row = await told(store)
     assert (row["state"], row["why"]) == ("paused", "lane replicate is paused by me: top up")
-    await operators.resume(store, lane="replicate", who="me")
-    await operators.pause(store, who="me")
+    await gates.resume(store, lane="replicate", who="me")
+    await gates.pause(store, who="me")
     assert (await told(store))["why"] == "everything is paused by me"
 
 
@@ -212,10 +212,10 @@ async def test_a_platforms_word_is_told_after_the_operators_and_before_what_brok
     row = await told(store)
     why = "lane replicate of generation_jobs is closed by its platform: it says so"
     assert (row["state"], row["why"], row["limits"]) == ("paused", why, [])
-    await operators.pause(store, lane="replicate", who="me", reason="top up")
+    await gates.pause(store, lane="replicate", who="me", reason="top up")
     assert (await told(store))["why"] == "lane replicate is paused by me: top up"
     assert (await told(store, "openai"))["state"] == "key missing"
-    await operators.resume(store, lane="replicate", who="me")
+    await gates.resume(store, lane="replicate", who="me")
     await connection.execute("UPDATE rowmill.lanes SET platform_paused_why = NULL")
     assert (await told(store))["state"] == "broken"
 

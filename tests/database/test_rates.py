@@ -19,7 +19,7 @@ from tests.database.redis_servers import FakeRedis, RealRedis, real_redis
 from tests.database.support import SUPPORTED, Connect, Hand, OpenStore, add_texts, add_videos
 from worker.coordination import Coordination
 from worker.rates import MINUTE, WINDOWS, Rates, window_of
-from worker.store import Store, operators, reports
+from worker.store import Store, finding, gates, reports, story
 
 LANE = "replicate"
 JOB = Job("generation_jobs", "row-1", "media:video", LANE, 1, 0, 3, None, {})
@@ -126,12 +126,12 @@ async def test_an_operator_sees_it_and_opens_it(
     (key,) = await add_videos(connection)
     hand = await Hand.hire(store)
     await store.slow(LANE, "*", 300, 2)
-    assert "lane replicate has used up its rate until" in await reports.why(
+    assert "lane replicate has used up its rate until" in await story.why(
         store, "generation_jobs", key
     )
     (lane,) = (await reports.status(store))["lanes"]
     assert lane["slow_until"] == (await lane_of(connection))["slow_until"].isoformat()
-    assert await operators.resume(store, lane=LANE, who="me")
+    assert await gates.resume(store, lane=LANE, who="me")
     row = await lane_of(connection)
     assert (row["slow_until"], row["slow_admits"]) == (None, None)
     assert len(await hand.claim(5)) == 1
@@ -143,23 +143,23 @@ async def test_operators_limit_lanes_and_tables(
     connection, store = await connect(photomemory), await open_store(photomemory)
     await add_videos(connection)
     await store.slow(LANE, "*", 300, 2)
-    now = await operators.limit(store, {"requests_per_minute": 60}, lane=LANE, who="me")
+    now = await gates.limit(store, {"requests_per_minute": 60}, lane=LANE, who="me")
     assert now == {"max_running": None, "requests_per_minute": 60, "tokens_per_minute": None}
     assert (await lane_of(connection))["slow_until"] is None, "a new rate is measured anew"
-    now = await operators.limit(
+    now = await gates.limit(
         store, {"max_running": 3, "tokens_per_minute": 900}, lane=LANE, who="me"
     )
     assert now == {"max_running": 3, "requests_per_minute": 60, "tokens_per_minute": 900}
-    assert await operators.limit(store, dict.fromkeys(operators.LIMITS), lane=LANE, who="me") == (
-        dict.fromkeys(operators.LIMITS)
+    assert await gates.limit(store, dict.fromkeys(gates.LIMITS), lane=LANE, who="me") == (
+        dict.fromkeys(gates.LIMITS)
     )
     acts = await connection.fetch("SELECT action, subject, detail FROM rowmill.actions ORDER BY id")
     assert {(act["action"], act["subject"]) for act in acts} == {("limit", "lane replicate")}
     last = json.loads(acts[-1]["detail"])
     assert last["before"]["requests_per_minute"] == 60
-    assert last["set"] == dict.fromkeys(operators.LIMITS)
-    with pytest.raises(operators.UnknownName):
-        await operators.limit(store, {"max_running": 3}, lane="nowhere", who="me")
+    assert last["set"] == dict.fromkeys(gates.LIMITS)
+    with pytest.raises(finding.UnknownName):
+        await gates.limit(store, {"max_running": 3}, lane="nowhere", who="me")
 
 
 # --------------------------------------------------------------------------- windows
@@ -286,7 +286,7 @@ async def test_what_a_provider_says_closes_its_lane_for_the_fleet(
     await there.refresh()
     assert not await enters(there)
     assert 500 < (await lane_of(connection))["seconds"] <= 600
-    await operators.resume(store, lane=LANE, who="me")
+    await gates.resume(store, lane=LANE, who="me")
     for rates in (here, there):
         await rates.refresh()
         assert await enters(rates)

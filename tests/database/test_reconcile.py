@@ -25,7 +25,7 @@ from tests.database.support import Connect, Hand, OpenStore, Work, add_videos, f
 from tests.unit.vendor import Vendor, vendor_running
 from worker.ledger import ClaimJournal, Lease, Ledger
 from worker.reconciling import Reconciler
-from worker.store import Store, operators
+from worker.store import Store
 
 Row = dict[str, Any]
 MODEL = "black-forest-labs/flux-1.1-pro"
@@ -419,4 +419,4 @@ async def test_a_released_job_is_on_record(desk: Desk) -> None:
     await desk.run(apply=True)
     acts = await desk.connection.fetch("SELECT who, action, subject FROM rowmill.actions")
     assert [tuple(act) for act in acts] == [("tests", "retry", f"generation_jobs/{work.key}")]
-    assert await operators.retry(desk.store, "generation_jobs", work.key, "tests") == "hastened"
+    assert await acts.retry(desk.store, "generation_jobs", work.key, "tests") == "hastened"

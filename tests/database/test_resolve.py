@@ -16,8 +16,8 @@ from tests.database.journaling import at_work, intend, journal_of, ledger_rows
 from tests.database.support import LANES, Connect, Hand, OpenStore, Work, failure
 from tests.process.fleet import until_sql
 from worker.ledger import ClaimJournal
-from worker.store import Store, operators, upkeep
-from worker.store.operators import Found
+from worker.store import Store, acts, upkeep
+from worker.store.finding import Found
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Doubt:
 
     async def resolve(self, how: str, **given: Any) -> str:
         job = Found("generation_jobs", self.work.key)
-        return await operators.resolve(self.store, job, how=how, who="tests", **given)
+        return await acts.resolve(self.store, job, how=how, who="tests", **given)
 
     async def row(self) -> tuple[Any, ...]:
         columns = "SELECT status::text, error_message, failed_at IS NOT NULL FROM generation_jobs"
@@ -87,7 +87,7 @@ async def test_what_cannot_be_resolved(doubt: Doubt) -> None:
         " worker, provider, account, model, 'accepted', 'task-7', 1 FROM rowmill.submissions"
     )
     assert await doubt.resolve("accepted", external_id="task-7") == "taken"
-    await operators.retry(doubt.store, "generation_jobs", doubt.work.key, "tests")
+    await acts.retry(doubt.store, "generation_jobs", doubt.work.key, "tests")
     (work,) = await doubt.hand.take()
     assert await doubt.resolve("resubmit") == "running"
     second = await intend(journal_of(doubt.store, work, doubt.hand), "second")
@@ -211,7 +211,7 @@ async def failed_meanwhile(doubt: Doubt) -> None:
     await doubt.connection.execute(
         "UPDATE rowmill.submissions SET state = 'accepted', accepted_at = now() - interval '1 hour'"
     )
-    await operators.retry(doubt.store, "generation_jobs", doubt.work.key, "tests")
+    await acts.retry(doubt.store, "generation_jobs", doubt.work.key, "tests")
     await doubt.hand.fail(await doubt.hand.take())
 
 
@@ -263,7 +263,7 @@ async def test_a_claim_at_that_moment_leaves_the_ledger_as_it_was(
     doubt: Doubt, photomemory: str, connect: Connect, how: str
 ) -> None:
     """The job runs from then on, and whoever runs it asks the provider."""
-    await operators.retry(doubt.store, "generation_jobs", doubt.work.key, "tests")
+    await acts.retry(doubt.store, "generation_jobs", doubt.work.key, "tests")
     claimer = await connect(photomemory)
     claim = claimer.transaction()
     await claim.start()

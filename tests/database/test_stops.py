@@ -12,7 +12,7 @@ from tests.database.platform_samples import NewDatabase
 from tests.database.studio import WITHOUT_CANCELLED, built, written
 from tests.database.support import Connect, Hand, OpenStore, Work, add, queued
 from worker.maps import Platform
-from worker.store import Refused, Store, operators, upkeep
+from worker.store import Refused, Store, acts, upkeep
 
 STOP = """
 SELECT s.id AS key, CASE WHEN s.urgency < 0 THEN 'refuse' ELSE 'cancel' END AS verdict,
@@ -192,16 +192,16 @@ async def test_an_operators_cancel_the_same(wordless: Studio) -> None:
     """And the last end counts: one that is retried and fails is wanted again, and so on."""
     _, connection, store = wordless
     (key,) = await add(connection, "public.shoots")
-    assert await operators.cancel(store, "shoots", key, "test") == "cancelled"
+    assert await acts.cancel(store, "shoots", key, "test") == "cancelled"
     assert await is_unwanted(store, key)
-    assert await operators.retry(store, "shoots", key, "test") == "requeued"
+    assert await acts.retry(store, "shoots", key, "test") == "requeued"
     assert not await is_unwanted(store, key)
     hand = await Hand.hire(store)
     await hand.fail(await hand.take(1))
     assert not await is_unwanted(store, key)
-    await operators.retry(store, "shoots", key, "test")
+    await acts.retry(store, "shoots", key, "test")
     await hand.take(1)
-    assert await operators.cancel(store, "shoots", key, "test") == "cancelled"
+    assert await acts.cancel(store, "shoots", key, "test") == "cancelled"
     assert await is_unwanted(store, key)
 
 
@@ -211,6 +211,6 @@ async def test_with_a_word_nothing_is_written_as_a_failure(studio: Studio) -> No
     hand = await Hand.hire(store)
     await hand.settle((await hand.take(1)), lambda _: Cancelled("why not"))
     for key in keys:
-        await operators.cancel(store, "shoots", key, "test")
+        await acts.cancel(store, "shoots", key, "test")
     assert [await is_unwanted(store, key) for key in keys] == [True, True]
     assert await connection.fetchval("SELECT count(*) FROM rowmill.failures") == 0

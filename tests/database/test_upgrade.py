@@ -9,7 +9,7 @@ import pytest
 
 from tests.database.support import Connect, Hand, OpenStore, add_videos
 from worker import maps
-from worker.store import operators
+from worker.store import acts
 from worker.store.attaching import attach, detach, regenerate
 from worker.store.migrations import migrate, migrations, pending
 
@@ -88,7 +88,7 @@ async def test_operators_act_and_are_recorded(
     connection, store = await connect(before), await open_store(before)
     first, second = await add_videos(connection, 2)
     for key in (first, second):
-        assert await operators.cancel(store, "generation_jobs", key, "ada") == "cancelled"
+        assert await acts.cancel(store, "generation_jobs", key, "ada") == "cancelled"
         row = await connection.fetchrow(
             "SELECT source, row_key, detail ? 'audit_failed' AS failed FROM rowmill.actions"
             " WHERE row_key = $1",

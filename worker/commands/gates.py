@@ -17,7 +17,7 @@ from worker.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from worker.store import Store
+    from worker.store import Store, gates
 
 Lane = Annotated[str | None, typer.Argument(help="A lane, such as openai; `status` lists them.")]
 Table = Annotated[str | None, typer.Option("--source", help="Only jobs of this table.")]
@@ -49,17 +49,17 @@ def pause(
 
     rowmill pause --all
     """
-    from worker.store import operators
+    from worker.store import gates
 
     at, known = _gate(lane, source, every), configured_providers()
 
     async def work(store: Store) -> None:
-        await operators.pause(
+        await gates.pause(
             store, lane=at[0], source=at[1], who=who(), reason=reason, providers=known
         )
 
     with_store(work)
-    gate = operators.Gate(*at)
+    gate = gates.Gate(*at)
     if as_json:
         print_json({"paused": gate.subject, "lane": gate.lane, "source": gate.source})
     else:
@@ -82,18 +82,16 @@ def resume(
 
     rowmill resume --all
     """
-    from worker.store import operators
+    from worker.store import gates
 
     at, known = _gate(lane, source, every), configured_providers()
 
-    async def work(store: Store) -> tuple[bool, list[operators.Gate]]:
-        resumed = await operators.resume(
-            store, lane=at[0], source=at[1], who=who(), providers=known
-        )
-        return resumed, await operators.paused_gates(store)
+    async def work(store: Store) -> tuple[bool, list[gates.Gate]]:
+        resumed = await gates.resume(store, lane=at[0], source=at[1], who=who(), providers=known)
+        return resumed, await gates.paused_gates(store)
 
     resumed, left = with_store(work)
-    subject, still = operators.Gate(*at).subject, [gate.subject for gate in left]
+    subject, still = gates.Gate(*at).subject, [gate.subject for gate in left]
     if as_json:
         print_json({"resumed": resumed, "subject": subject, "still_paused": still})
     else:
@@ -129,13 +127,13 @@ def limit(
 
     rowmill limit openai --none
     """
-    from worker.store import operators
+    from worker.store import gates
 
     at = _gate(lane, source, every)
     values = (running, requests_per_minute, tokens_per_minute)
-    given: dict[str, int | None] = dict.fromkeys(operators.LIMITS)
+    given: dict[str, int | None] = dict.fromkeys(gates.LIMITS)
     if not none:
-        named = zip(operators.LIMITS, values, strict=True)
+        named = zip(gates.LIMITS, values, strict=True)
         given = {name: value for name, value in named if value is not None}
     if not given or (none and any(values)):
         raise typer.BadParameter(
@@ -143,9 +141,9 @@ def limit(
         )
 
     async def work(store: Store) -> dict[str, int | None]:
-        return await operators.limit(store, given, lane=at[0], source=at[1], who=who())
+        return await gates.limit(store, given, lane=at[0], source=at[1], who=who())
 
-    now, gate = with_store(work), operators.Gate(*at)
+    now, gate = with_store(work), gates.Gate(*at)
     if as_json:
         print_json({"subject": gate.subject, "lane": gate.lane, "source": gate.source, **now})
     else:

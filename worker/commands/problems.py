@@ -14,8 +14,8 @@ from worker.logs import SECRET_NAMES, without_secrets
 from worker.maps import MapError
 from worker.settings import NoDatabase, Settings
 from worker.store import LockTimeout, StoreError
+from worker.store.finding import UnknownName
 from worker.store.migrations import MigrationError
-from worker.store.operators import UnknownName
 
 NOT_DONE, USAGE, UNREACHABLE = 1, 2, 3
 

@@ -24,9 +24,10 @@ from worker.app import Worker
 from worker.commands.problems import PlainError, a_wrong_setting
 from worker.paying import charges_of, providers_of
 from worker.settings import Settings
-from worker.store import Store, operators, reports, trials
+from worker.store import Store, acts, gates, story, trials
 from worker.store import inbox as rows
-from worker.store.operators import EVERY, Found
+from worker.store.finding import Found
+from worker.store.gates import EVERY
 from worker.store.trials import SOURCE, Trial
 
 LOOK = 0.2
@@ -105,7 +106,7 @@ async def run(
         try:
             trial, why = await _until_over(store, worker, key, who, say)
         except asyncio.CancelledError:
-            await operators.cancel(store, SOURCE, key, who)
+            await acts.cancel(store, SOURCE, key, who)
             raise
         return {
             "provider": lane,
@@ -122,7 +123,7 @@ async def run(
 
 
 async def _not_paused(store: Store, lane: str) -> None:
-    for gate in await operators.paused_gates(store):
+    for gate in await gates.paused_gates(store):
         if gate.source in (EVERY, SOURCE) and gate.lane in (EVERY, lane):
             raise PlainError(f"{gate.subject} is paused: `rowmill resume {gate.arguments}` first")
 
@@ -159,13 +160,13 @@ async def _until_over(
         trial = await trials.look(store, key)
         if trial.over:
             return trial, trial.error
-        why = await reports.why(store, SOURCE, key)
+        why = await story.why(store, SOURCE, key)
         if worker is not None and trial.queue_state == "ready":
             why = "waits for its turn under the limits of its lane: see `rowmill providers`"
         if trial.queue_state == "held":
             return trial, why
         if trial.queue_state == "scheduled" and trial.note and not trial.open:
-            await operators.cancel(store, SOURCE, key, who)
+            await acts.cancel(store, SOURCE, key, who)
             return await trials.look(store, key), f"not now: {trial.note}"
         if trial.status == "processing" and trial.progress:
             why = f"{why}, {trial.progress:.0f}%"

@@ -7,8 +7,11 @@ bell.py        LISTEN for new work
 limits.py      what a platform's own tables say of its lanes
 turns.py       what the fleet may do only so often
 upkeep.py      partitions, sweeps, clean-up
-operators.py   pause, resume, retry, cancel, submit
-reports.py     what status and job show read
+finding.py     which job a person means
+gates.py       pause, resume, limit
+acts.py        retry, cancel, resolve
+reports.py     what status reads
+story.py       what job show reads, and why a job waits
 migrations.py  the rowmill schema
 attaching.py   a platform's triggers and functions
 checking.py    what a map can't work with in a live database

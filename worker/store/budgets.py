@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from worker.store.operators import EVERY, known_gate
+from worker.store.gates import EVERY, known_gate
 from worker.store.store import Store
 
 OVER_BUDGET = "over budget"

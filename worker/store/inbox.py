@@ -9,7 +9,7 @@ from typing import Any
 
 from worker.generate.words import ident, literal, name
 from worker.maps import Platform, Source
-from worker.store.operators import UnknownName
+from worker.store.finding import UnknownName
 from worker.store.store import SourceInfo, Store, to_json
 
 _COLUMNS = """

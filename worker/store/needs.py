@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from worker.maps import builtin_platforms
-from worker.store.operators import Gate
+from worker.store.gates import Gate
 
 Row = dict[str, Any]
 

@@ -1,25 +1,16 @@
-"""What `status` and `job show` tell. Reads only; the shapes are documented in docs/cli.md.
-
-Everything in them is plain JSON: times are ISO 8601 in UTC, money is a decimal string of US cents,
-ids are strings (they are 63 bits wide, which JavaScript would round).
-"""
+"""What `status` tells. Reads only; the shapes are documented in docs/cli.md."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from decimal import Decimal
+from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
-from typing import Any
 
 from worker import __version__
+from worker.store.gates import EVERY, Gate
 from worker.store.needs import needs_person, notices
-from worker.store.operators import EVERY, Found, Gate, platform_row
+from worker.store.reading import Row, read, stored_query
 from worker.store.store import Store
-
-Row = dict[str, Any]
 
 BUCKETS = 32
 """Histograms of rowmill.pulses: bucket n holds the times below 2^n ms that bucket n-1 didn't."""
@@ -67,13 +58,13 @@ SELECT w.source || '/' || w.row_key AS job, w.why, count(*) OVER () AS total
 
 async def status(store: Store) -> Row:
     """The whole fleet at a glance; `needs_person` is empty while all is well."""
-    (database,) = await _rows(store, _DATABASE)
+    (database,) = await read(store, _DATABASE)
     gates = await gates_of(store)
     lanes = _with_gates(await _lanes(store), gates)
-    sources = _sources(await _rows(store, _SOURCES), gates, lanes)
-    workers = await _rows(store, _WORKERS)
-    held = await _rows(store, _HELD)
-    unresolved = await _rows(store, _query("unresolved"))
+    sources = _sources(await read(store, _SOURCES), gates, lanes)
+    workers = await read(store, _WORKERS)
+    held = await read(store, _HELD)
+    unresolved = await read(store, stored_query("unresolved"))
     return {
         "at": database.pop("at"),
         "version": __version__,
@@ -91,11 +82,11 @@ async def status(store: Store) -> Row:
 
 async def gates_of(store: Store) -> list[Row]:
     """Every pause and limit there is."""
-    return await _rows(store, _GATES)
+    return await read(store, _GATES)
 
 
 async def _lanes(store: Store) -> list[Row]:
-    rows = await _rows(store, _lanes_query())
+    rows = await read(store, _lanes_query())
     for row in rows:
         for name in ("wait", "run"):
             histogram = row.pop(f"{name}s")
@@ -112,7 +103,7 @@ def _lanes_query() -> str:
         parts = (f"sum(p.{column}[{n}])::bigint" for n in range(1, BUCKETS + 1))
         return f"ARRAY[{', '.join(parts)}]"
 
-    query = _query("status_lanes")
+    query = stored_query("status_lanes")
     return query.replace("{waits}", summed("waits")).replace("{runs}", summed("runs"))
 
 
@@ -185,119 +176,13 @@ def _sources(rows: list[Row], gates: list[Row], lanes: list[Row]) -> list[Row]:
     ]
 
 
-# --------------------------------------------------------------------------- one job
-
-_QUEUED = """
-SELECT q.id::text AS id, q.state::text AS state, q.lane, q.rank, q.run, q.tries, q.yields,
-       q.ready_at, q.enqueued_at, q.claimed_at, w.name AS worker, q.tenant, q.note
-  FROM rowmill.queue q
-  JOIN rowmill.sources s ON s.id = q.source
-  LEFT JOIN rowmill.workers w ON w.id = q.worker
- WHERE s.name = $1 AND q.row_key = $2
-"""
-
-_FAILURES = """
-SELECT at, lane, run, try, final, kind, code, provider, message
-  FROM rowmill.failures WHERE source = $1 AND row_key = $2 ORDER BY id
-"""
-
-_SUBMISSIONS = """
-SELECT id::text AS id, run, step, attempt, provider, account, model, state::text AS state,
-       external_id, estimate_cents, cost_cents, error,
-       intended_at, accepted_at, ended_at, delivered_at
-  FROM rowmill.submissions WHERE source = $1 AND row_key = $2 ORDER BY id
-"""
-
-_ACTIONS = "SELECT at, who, action, detail FROM rowmill.actions WHERE subject = $1 ORDER BY id"
-
-
-async def job(store: Store, source: str, key: str) -> Row:
-    """The whole story of one job, from its row to what was paid for it."""
-    (info,) = [s for s in await store.sources() if s.name == source]
-    row = await platform_row(store, info, key)
-    queued = await _rows(store, _QUEUED, source, key)
-    actions = await _rows(store, _ACTIONS, Found(source, key).subject)
-    return {
-        "source": source,
-        "key": key,
-        "platform": info.platform,
-        "relation": info.relation,
-        "why": await why(store, source, key),
-        "ahead": await ahead(store, source, key),
-        "queue": queued[0] if queued else None,
-        "failures": await _rows(store, _FAILURES, source, key),
-        "submissions": await _rows(store, _SUBMISSIONS, source, key),
-        "actions": [{**a, "detail": json.loads(a["detail"])} for a in actions],
-        "row": row.data if row else None,
-    }
-
-
-async def why(store: Store, source: str, key: str) -> str:
-    """Why a job isn't done yet, in one line; where it isn't waiting at all, that."""
-    rows = await store.fetch(
-        "SELECT state::text AS state, lane, obstacle, why FROM rowmill.waiting "
-        "WHERE source = $1 AND row_key = $2",
-        source,
-        key,
-    )
-    if not rows:
-        return await _why_not_waiting(store, source, key)
-    (row,) = rows
-    if row["state"] != "ready" or row["obstacle"]:
-        return str(row["why"])
-    before = await ahead(store, source, key)
-    return f"ready: {before or 'none'} ahead of it in lane {row['lane']}"
-
-
-async def _why_not_waiting(store: Store, source: str, key: str) -> str:
-    (info,) = [s for s in await store.sources() if s.name == source]
-    row = await platform_row(store, info, key)
-    if row is None:
-        return f"not waiting: {info.relation} has no such row (any more)"
-    (mine,) = [s for s in info.definition["map"]["sources"] if s["name"] == source]
-    words, word = mine["status"], row.data.get(mine["status"]["column"])
-    if (word or words.get("default")) in words["ready"]:
-        return "not queued yet: its trigger was off when it was written; the sweep finds it"
-    return f"not waiting: its {words['column']} is {word}"
-
-
-async def ahead(store: Store, source: str, key: str) -> int | None:
-    """How many of its lane come before it; None unless it is ready."""
-    place: int | None = await store.value(_query("place"), source, key)
-    return place
-
-
 # --------------------------------------------------------------------------- platforms
 
 
 async def platforms(store: Store) -> list[Row]:
     """What is attached, for `rowmill platforms`."""
-    return await _rows(
+    return await read(
         store,
         "SELECT platform, name AS source, relation, attached_at, definition ->> 'origin' AS origin "
         "FROM rowmill.sources ORDER BY platform, id",
     )
-
-
-# --------------------------------------------------------------------------- helpers
-
-
-@cache
-def _query(name: str) -> str:
-    return (files("sql") / "queries" / f"{name}.sql").read_text(encoding="utf-8")
-
-
-async def _rows(store: Store, sql: str, *args: Any) -> list[Row]:
-    return [_plain(row) for row in await store.fetch(sql, *args)]
-
-
-def _plain(row: Mapping[str, Any]) -> Row:
-    return {name: _value(value) for name, value in dict(row).items()}
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return str(value)
-    return value

@@ -11,7 +11,7 @@ from worker.generate.words import CANCELLED, ident, name
 from worker.maps import Partitions, Platform, Source
 from worker.store import turns
 from worker.store.attaching import unserved
-from worker.store.operators import Found
+from worker.store.finding import Found
 from worker.store.store import Store, to_json
 
 _MONTHS = """

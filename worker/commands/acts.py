@@ -1,4 +1,4 @@
-"""rowmill job show, retry, cancel and resolve."""
+"""rowmill retry, cancel and resolve."""
 # ruff: noqa: PLC0415 - a command pays only for what it uses
 
 from __future__ import annotations
@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from worker.commands.common import NOT_DONE, OK, AsJson, print_json, who, with_store
+from worker.commands.job import Id
 
 if TYPE_CHECKING:
     from worker.store import Store
-    from worker.store.operators import Found
+    from worker.store.finding import Found
 
-app = typer.Typer(no_args_is_help=True, help="Look at single jobs.")
-
-Id = Annotated[
-    str, typer.Argument(metavar="ID", help="The row's key, or TABLE/KEY where two tables share it.")
-]
 
 DONE = {
     "requeued": "is queued again, with no tries spent",
@@ -29,30 +25,6 @@ DONE = {
 }
 
 
-@app.command()
-def show(job_id: Id, as_json: AsJson = False) -> None:
-    """
-    The whole story of a job: why it waits, its tries, what was paid, who did what.
-
-    rowmill job show 9e0f06a0-22a3-4071-9831-b02b6524d6af
-
-    rowmill job show generation_jobs/9e0f06a0-22a3-4071-9831-b02b6524d6af --json
-    """
-    from worker.store import operators, reports
-
-    async def work(store: Store) -> dict[str, object]:
-        job = await operators.find_one(store, job_id)
-        return await reports.job(store, job.source, job.key)
-
-    story = with_store(work)
-    if as_json:
-        print_json(story)
-    else:
-        from worker.text.job import print_job
-
-        print_job(story)
-
-
 def retry(job_id: Id, as_json: AsJson = False) -> None:
     """
     Let a failed, cancelled or held job run again.
@@ -62,11 +34,11 @@ def retry(job_id: Id, as_json: AsJson = False) -> None:
 
     rowmill retry 9e0f06a0-22a3-4071-9831-b02b6524d6af
     """
-    from worker.store import operators
+    from worker.store import acts, finding
 
     async def work(store: Store) -> tuple[Found, str]:
-        job = await operators.find_one(store, job_id)
-        return job, await operators.retry(store, job.source, job.key, who())
+        job = await finding.find_one(store, job_id)
+        return job, await acts.retry(store, job.source, job.key, who())
 
     _answer(*with_store(work), as_json=as_json, wanted=("requeued", "released", "hastened"))
 
@@ -77,11 +49,11 @@ def cancel(job_id: Id, as_json: AsJson = False) -> None:
 
     rowmill cancel 9e0f06a0-22a3-4071-9831-b02b6524d6af
     """
-    from worker.store import operators
+    from worker.store import acts, finding
 
     async def work(store: Store) -> tuple[Found, str]:
-        job = await operators.find_one(store, job_id)
-        return job, await operators.cancel(store, job.source, job.key, who())
+        job = await finding.find_one(store, job_id)
+        return job, await acts.cancel(store, job.source, job.key, who())
 
     _answer(*with_store(work), as_json=as_json, wanted=("cancelled",))
 
@@ -110,15 +82,15 @@ def resolve(  # noqa: PLR0917 - typer gives them by name
 
     rowmill resolve 9e0f06a0-22a3-4071-9831-b02b6524d6af --resubmit
     """
-    from worker.store import operators
+    from worker.store import acts, finding
 
     if (external_id is not None) + resubmit + fail != 1:
         raise typer.BadParameter("say one of --external-id X, --resubmit and --fail")
     how = "accepted" if external_id is not None else "resubmit" if resubmit else "fail"
 
     async def work(store: Store) -> tuple[Found, str]:
-        job = await operators.find_one(store, job_id)
-        verdict = await operators.resolve(
+        job = await finding.find_one(store, job_id)
+        verdict = await acts.resolve(
             store, job, how=how, who=who(), step=step, external_id=external_id
         )
         return job, verdict

@@ -1,4 +1,4 @@
-"""What an operator does: find a job, pause, resume and limit lanes, retry and cancel jobs.
+"""What an operator does to lanes and tables: pause, resume, limit.
 
 Every act is one statement, so the act and its line in `rowmill.actions` commit together, behind any
 pooler. The line keeps what was there before: the statement's snapshot is older than what it does.
@@ -6,39 +6,13 @@ pooler. The line keeps what was there before: the statement's snapshot is older 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from worker.generate.words import ident
-from worker.generate.words import name as quoted
-from worker.store.errors import Refused
-from worker.store.store import SourceInfo, Store, to_json
+from worker.store.finding import UnknownName
+from worker.store.store import Store, to_json
 
 EVERY = "*"
-
-
-class UnknownName(Exception):
-    """There is no such lane, table or job; the message names those there are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    source: str
-    key: str
-
-    @property
-    def subject(self) -> str:
-        """How actions and messages call a job."""
-        return f"{self.source}/{self.key}"
-
-
-@dataclass(frozen=True, slots=True)
-class PlatformRow:
-    key: str
-    """As the database writes it, which is how the queue and the ledger name the row."""
-    data: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,82 +38,6 @@ class Gate:
     def matches(self, lane: str, source: str) -> bool:
         return self.lane in (EVERY, lane) and self.source in (EVERY, source)
 
-
-# --------------------------------------------------------------------------- finding
-
-_RECORDED = """
-SELECT s.name FROM rowmill.sources s
- WHERE EXISTS (SELECT FROM rowmill.queue q WHERE q.source = s.id AND q.row_key = $1)
-    OR EXISTS (SELECT FROM rowmill.submissions u WHERE u.source = s.name AND u.row_key = $1)
-    OR EXISTS (SELECT FROM rowmill.failures f WHERE f.source = s.name AND f.row_key = $1)
-"""
-
-_KEY_TYPE = """
-SELECT format_type(a.atttypid, NULL) FROM pg_attribute a
- WHERE a.attrelid = to_regclass($1) AND a.attname = $2 AND NOT a.attisdropped
-"""
-
-
-async def find(store: Store, reference: str) -> list[Found]:
-    """The jobs a person may mean by a row's key, or by `table/key`."""
-    sources = {source.name: source for source in await store.sources()}
-    prefix, slash, rest = reference.partition("/")
-    if slash and prefix in sources:
-        key, sources = rest, {prefix: sources[prefix]}
-    else:
-        key = reference
-    recorded = {row["name"] for row in await store.fetch(_RECORDED, key)}
-    found = []
-    for name, source in sources.items():
-        row = await platform_row(store, source, key)
-        if row is not None:
-            found.append(Found(name, row.key))
-        elif name in recorded:
-            found.append(Found(name, key))
-    return found
-
-
-async def find_one(store: Store, reference: str) -> Found:
-    found = await find(store, reference)
-    if not found:
-        names = ", ".join(source.name for source in await store.sources()) or "no table yet"
-        raise UnknownName(f"no job {reference!r} in any attached table ({names})")
-    if len(found) > 1:
-        choices = ", ".join(job.subject for job in found)
-        raise UnknownName(f"{reference!r} names more than one job: say which of {choices}")
-    return found[0]
-
-
-async def platform_row(store: Store, source: SourceInfo, key: str) -> PlatformRow | None:
-    """The platform's own row; None where there is none, or the key can't be one of this table's."""
-    column = key_column(source)
-    table, key_at = quoted(_in_map(source)["table"]), f"t.{ident(column)}"
-    kind = await store.value(_KEY_TYPE, table, column)
-    if kind is None:  # the table is gone, or made anew: status says so
-        return None
-    try:
-        rows = await store.fetch(
-            f"SELECT {key_at}::text AS key, to_jsonb(t)::text AS data "
-            f"FROM {table} t WHERE {key_at} = $1::text::{kind}",
-            key,
-        )
-    except Refused as error:
-        if error.sqlstate.startswith("22"):  # 'abc' is no uuid, 10^30 no bigint
-            return None
-        raise
-    return PlatformRow(rows[0]["key"], json.loads(rows[0]["data"])) if rows else None
-
-
-def key_column(source: SourceInfo) -> str:
-    return str(_in_map(source).get("key", "id"))
-
-
-def _in_map(source: SourceInfo) -> dict[str, Any]:
-    (mine,) = [s for s in source.definition["map"]["sources"] if s["name"] == source.name]
-    return dict(mine)
-
-
-# --------------------------------------------------------------------------- pausing
 
 _PAUSE = """
 WITH before AS (
@@ -224,7 +122,7 @@ async def known_gate(store: Store, lane: str, source: str, providers: Iterable[s
 
     `providers` are those of the configuration: their lanes may have no row and no worker yet.
     """
-    return Gate(await _known_lane(store, lane, providers), await _known_source(store, source))
+    return Gate(await _known_lane(store, lane, providers), await known_source(store, source))
 
 
 async def _known_lane(store: Store, lane: str, providers: Iterable[str]) -> str:
@@ -236,7 +134,7 @@ async def _known_lane(store: Store, lane: str, providers: Iterable[str]) -> str:
     return lane
 
 
-async def _known_source(store: Store, source: str) -> str:
+async def known_source(store: Store, source: str) -> str:
     """A source's name, also from its table's."""
     if source == EVERY:
         return source
@@ -247,8 +145,6 @@ async def _known_source(store: Store, source: str) -> str:
     names = ", ".join(info.name for info in known) or "none yet"
     raise UnknownName(f"no attached table {source!r}; attached: {names}")
 
-
-# --------------------------------------------------------------------------- limiting
 
 LIMITS = ("max_running", "requests_per_minute", "tokens_per_minute")
 """What an operator may limit; the platform's own limits hold beside them."""
@@ -295,72 +191,3 @@ async def limit(
         _LIMIT, gate.lane, gate.source, to_json(dict(limits)), who, gate.subject
     )
     return dict(row)
-
-
-# --------------------------------------------------------------------------- single jobs
-
-# {name} is the name of a source, which a map checks to be a plain identifier.
-_ACT = """
-WITH before AS MATERIALIZED (
-    SELECT to_jsonb(q) - ARRAY['token'] AS queued FROM rowmill.queue q
-      JOIN rowmill.sources s ON s.id = q.source WHERE s.name = $1 AND q.row_key = $2
-), done AS MATERIALIZED (
-    SELECT rowmill.{action}_{name}($2) AS verdict
-)
-INSERT INTO rowmill.actions (who, action, subject, detail)
-SELECT $3, '{action}', $1 || '/' || $2,
-       jsonb_build_object('verdict', d.verdict, 'before', (SELECT queued FROM before),
-                          'row', $4::jsonb)
-  FROM done d
-RETURNING detail ->> 'verdict'
-"""
-
-
-async def retry(store: Store, source: str, key: str, who: str) -> str:
-    """Let it run again: a finished row starts over with no tries spent, a held one goes on.
-
-    Returns requeued | released | hastened, or why not: missing | running | the row's status.
-    """
-    return await _act(store, "retry", source, key, who)
-
-
-async def cancel(store: Store, source: str, key: str, who: str) -> str:
-    """Returns cancelled, or why not: missing | the finished row's status."""
-    return await _act(store, "cancel", source, key, who)
-
-
-async def resolve(
-    store: Store,
-    job: Found,
-    *,
-    how: str,
-    who: str,
-    step: str | None = None,
-    external_id: str | None = None,
-) -> str:
-    """Say what became of a call nobody could find out about; see rowmill.resolve()."""
-    return str(
-        await store.value(
-            "SELECT rowmill.resolve($1, $2, $3, $4, $5, $6)",
-            *(job.source, job.key, step, how, external_id, who),
-        )
-    )
-
-
-async def _act(store: Store, action: str, source: str, key: str, who: str) -> str:
-    name = await _known_source(store, source)
-    (info,) = [s for s in await store.sources() if s.name == name]
-    row = await platform_row(store, info, key)
-    if row is None:
-        return "missing"
-    statement = _ACT.format(action=action, name=name)
-    return str(await store.value(statement, name, row.key, who, to_json(_in_short(row.data))))
-
-
-def _in_short(data: dict[str, Any]) -> dict[str, Any]:
-    """Long texts aren't what an operator changes; the record needn't hold a copy."""
-    return {
-        name: value
-        for name, value in data.items()
-        if not isinstance(value, str | dict | list) or len(str(value)) < 500
-    }

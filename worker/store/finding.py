@@ -1,0 +1,106 @@
+"""Which job a person means."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from worker.generate.words import ident
+from worker.generate.words import name as quoted
+from worker.store.errors import Refused
+from worker.store.store import SourceInfo, Store
+
+
+class UnknownName(Exception):
+    """There is no such lane, table or job; the message names those there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    source: str
+    key: str
+
+    @property
+    def subject(self) -> str:
+        """How actions and messages call a job."""
+        return f"{self.source}/{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformRow:
+    key: str
+    """As the database writes it, which is how the queue and the ledger name the row."""
+    data: dict[str, Any]
+
+
+_RECORDED = """
+SELECT s.name FROM rowmill.sources s
+ WHERE EXISTS (SELECT FROM rowmill.queue q WHERE q.source = s.id AND q.row_key = $1)
+    OR EXISTS (SELECT FROM rowmill.submissions u WHERE u.source = s.name AND u.row_key = $1)
+    OR EXISTS (SELECT FROM rowmill.failures f WHERE f.source = s.name AND f.row_key = $1)
+"""
+
+_KEY_TYPE = """
+SELECT format_type(a.atttypid, NULL) FROM pg_attribute a
+ WHERE a.attrelid = to_regclass($1) AND a.attname = $2 AND NOT a.attisdropped
+"""
+
+
+async def find(store: Store, reference: str) -> list[Found]:
+    """The jobs a person may mean by a row's key, or by `table/key`."""
+    sources = {source.name: source for source in await store.sources()}
+    prefix, slash, rest = reference.partition("/")
+    if slash and prefix in sources:
+        key, sources = rest, {prefix: sources[prefix]}
+    else:
+        key = reference
+    recorded = {row["name"] for row in await store.fetch(_RECORDED, key)}
+    found = []
+    for name, source in sources.items():
+        row = await platform_row(store, source, key)
+        if row is not None:
+            found.append(Found(name, row.key))
+        elif name in recorded:
+            found.append(Found(name, key))
+    return found
+
+
+async def find_one(store: Store, reference: str) -> Found:
+    found = await find(store, reference)
+    if not found:
+        names = ", ".join(source.name for source in await store.sources()) or "no table yet"
+        raise UnknownName(f"no job {reference!r} in any attached table ({names})")
+    if len(found) > 1:
+        choices = ", ".join(job.subject for job in found)
+        raise UnknownName(f"{reference!r} names more than one job: say which of {choices}")
+    return found[0]
+
+
+async def platform_row(store: Store, source: SourceInfo, key: str) -> PlatformRow | None:
+    """The platform's own row; None where there is none, or the key can't be one of this table's."""
+    column = key_column(source)
+    table, key_at = quoted(_in_map(source)["table"]), f"t.{ident(column)}"
+    kind = await store.value(_KEY_TYPE, table, column)
+    if kind is None:  # the table is gone, or made anew: status says so
+        return None
+    try:
+        rows = await store.fetch(
+            f"SELECT {key_at}::text AS key, to_jsonb(t)::text AS data "
+            f"FROM {table} t WHERE {key_at} = $1::text::{kind}",
+            key,
+        )
+    except Refused as error:
+        if error.sqlstate.startswith("22"):  # 'abc' is no uuid, 10^30 no bigint
+            return None
+        raise
+    return PlatformRow(rows[0]["key"], json.loads(rows[0]["data"])) if rows else None
+
+
+def key_column(source: SourceInfo) -> str:
+    return str(_in_map(source).get("key", "id"))
+
+
+def _in_map(source: SourceInfo) -> dict[str, Any]:
+    (mine,) = [s for s in source.definition["map"]["sources"] if s["name"] == source.name]
+    return dict(mine)
