@@ -203,7 +203,7 @@ async def test_a_failed_row_that_is_retried_starts_over_and_uses_what_was_paid(
     assert [(s["state"], s["cost_cents"]) for s in told["submissions"]] == [("finished", "12.5")]
     assert [f["final"] for f in told["failures"]] == [False, True]
     assert [a["action"] for a in told["actions"]] == ["retry"]
-    assert json.loads(json.dumps(story)) == story
+    assert json.loads(json.dumps(told)) == told
 
 
 async def test_what_retry_says_of_rows_it_need_not_or_must_not_touch(
