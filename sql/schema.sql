@@ -1668,11 +1668,11 @@ CREATE VIEW rowmill.waiting AS
           ORDER BY 1, 6 DESC NULLS LAST, 5
          LIMIT 1) b ON (true))
              LEFT JOIN LATERAL ( SELECT u.lane,
-                    (((((((('the budget of '::text ||
+                    ((((((('the budget of '::text ||
                         CASE u.lane
                             WHEN '*'::text THEN 'everything'::text
                             ELSE ('lane '::text || u.lane)
-                        END) || ' has '::text) || used.cents) || ' of '::text) || u.limit_cents) || ' cents a '::text) || u.period) || ' used'::text) AS message
+                        END) || ' has used '::text) || used.cents) || ' of '::text) || u.limit_cents) || ' cents a '::text) || u.period) AS message
                    FROM (rowmill.budgets u
                      CROSS JOIN LATERAL ( SELECT
                                 CASE

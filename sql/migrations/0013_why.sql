@@ -123,7 +123,7 @@ SELECT q.id, s.name AS source, q.row_key, q.lane, q.state, q.rank, q.ready_at, q
          LEFT JOIN LATERAL (
               -- If any budget is too small for a call, then the one with the least left is.
               SELECT u.lane, 'the budget of ' || CASE u.lane WHEN '*' THEN 'everything' ELSE 'lane ' || u.lane END
-                             || ' has ' || used.cents || ' of ' || u.limit_cents || ' cents a ' || u.period || ' used' AS message
+                             || ' has used ' || used.cents || ' of ' || u.limit_cents || ' cents a ' || u.period AS message
                 FROM rowmill.budgets u
                CROSS JOIN LATERAL (SELECT CASE
                      WHEN u.window_start = date_trunc(u.period, statement_timestamp() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
