@@ -142,7 +142,8 @@ async def test_a_job_that_runs(db: Any, store: Store) -> None:
     print_job(told, Console(file=out, width=80))
     text = out.getvalue()
     assert "━━━━━━━━──────────── 40%" in text
-    assert "intent; about 12.5 ¢" in text
+    assert "m of replicate (acct), intent; about 12.5 ¢" in " ".join(text.split())
+    assert "0 ¢ for 1 paid call, about 12.5 ¢ still open" in text
     assert text.rstrip().endswith(f"rowmill cancel {JOBS}/{key}")
 
 
