@@ -1641,9 +1641,13 @@ CREATE VIEW rowmill.waiting AS
                                 END AS subject,
                                 CASE
                                     WHEN (num_nonnulls(l.max_running, l.platform_max_running, l.broken_until) > 0) THEN ( SELECT count(*) AS count
-                                       FROM (rowmill.queue c
+                                       FROM (( SELECT a.lane,
+     a.source
+    FROM rowmill.queue a
+   WHERE ((a.state = 'claimed'::rowmill.queue_state) AND (a.worker IS NOT NULL))
+  OFFSET 0) c
                                          JOIN rowmill.sources cs ON ((cs.id = c.source)))
-                                      WHERE ((c.state = 'claimed'::rowmill.queue_state) AND ((l.lane = '*'::text) OR (l.lane = c.lane)) AND ((l.source = '*'::text) OR (l.source = cs.name))))
+                                      WHERE (((l.lane = '*'::text) OR (l.lane = c.lane)) AND ((l.source = '*'::text) OR (l.source = cs.name))))
                                     ELSE NULL::bigint
                                 END AS running
                            FROM rowmill.lanes l
