@@ -31,7 +31,7 @@ from worker import maps
 from worker.breaker import Breaker
 from worker.pulse import Statistics
 from worker.rates import Rates
-from worker.store import gates, limits
+from worker.store import acts, finding, gates, limits
 from worker.store.budgets import set_budget
 from worker.store.explaining import explain
 from worker.transitions import settle
@@ -275,6 +275,22 @@ async def test_what_is_over_gone_or_in_no_queue(told: Explained) -> None:
     retry = [f"rowmill retry {VIDEOS}/{failed}"]
     assert [s["commands"] for s in said] == [[], retry, [], []]
     assert "is processing, but it is in no queue" in said[3]["why"]
+
+
+async def test_a_job_that_comes_back_while_it_is_looked_at(
+    told: Explained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It isn't in the queue yet when that is read, and its row is ready when that is."""
+    (key,) = await add_videos(told.connection)
+    hand = await Hand.hire(told.store)
+    await hand.fail(await hand.take())
+
+    async def a_moment_later(*args: Any) -> Any:
+        assert await acts.retry(told.store, VIDEOS, key, "tests") == "requeued"
+        return await finding.platform_row(*args)
+
+    monkeypatch.setattr("worker.store.explaining.platform_row", a_moment_later)
+    assert (await explain(told.store, VIDEOS, key))["reason"] == "turn"
 
 
 # --------------------------------------------------------------------------- the order

@@ -41,11 +41,15 @@ async def explain(store: Store, source: str, key: str) -> Row:
     job = Found(source, key)
     rows = await read(store, _WAITING, source, key)
     if not rows:
-        return await _not_waiting(store, job)
+        told = await _not_waiting(store, job)
+        # In no queue, and now its row says otherwise: it may have been put there just between.
+        rows = await read(store, _WAITING, source, key) if told["reason"] == "unqueued" else []
+        if not rows:
+            return told
     (row,) = rows
-    told = ("reason", "why", "subject", "ahead", "may_start_at", "estimated_start_at")
+    names = ("reason", "why", "subject", "ahead", "may_start_at", "estimated_start_at")
     commands = [*_remedies(job, row), f"rowmill cancel {quote(job.subject)}"]
-    return {**{name: row[name] for name in told}, "commands": commands}
+    return {**{name: row[name] for name in names}, "commands": commands}
 
 
 def _remedies(job: Found, row: Row) -> list[str]:
