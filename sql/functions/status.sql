@@ -12,7 +12,8 @@ CREATE OR REPLACE FUNCTION rowmill.counted(p_pages integer DEFAULT 200, p_exact 
 RETURNS TABLE (lane text, source smallint, ready bigint, scheduled bigint, running bigint, held bigint,
                over_budget bigint, arrived bigint, oldest timestamptz,
                ready_estimated boolean, scheduled_estimated boolean, held_estimated boolean)
-LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off AS $$
+LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off
+    SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_pages  bigint := pg_relation_size('rowmill.queue') / current_setting('block_size')::bigint;
