@@ -1643,56 +1643,121 @@ CREATE VIEW rowmill.waiting AS
         END AS obstacle,
         CASE q.state
             WHEN 'held'::rowmill.queue_state THEN ('held for a person: '::text || COALESCE(q.note, 'no reason was noted'::text))
-            WHEN 'scheduled'::rowmill.queue_state THEN (('waits until '::text || to_char((q.ready_at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD HH24:MI:SS" UTC"'::text)) ||
+            WHEN 'scheduled'::rowmill.queue_state THEN ((('waits until '::text || to_char((q.ready_at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD HH24:MI:SS" UTC"'::text)) ||
             CASE
+                WHEN (r.reason = 'budget'::text) THEN (', over budget'::text || COALESCE((': '::text || o.budget), ''::text))
                 WHEN (q.note IS NULL) THEN ''::text
                 ELSE (', after: '::text || q.note)
+            END) ||
+            CASE
+                WHEN e.by_then THEN ''::text
+                ELSE ('; then: '::text || o.message)
             END)
             WHEN 'claimed'::rowmill.queue_state THEN
-            CASE
-                WHEN ((w.id IS NULL) OR (w.stopped_at IS NOT NULL)) THEN 'its worker is gone: another one takes it back within seconds'::text
-                WHEN (w.heartbeat_at < (statement_timestamp() - w.lease)) THEN (('its worker '::text || w.name) || ' is silent for longer than its lease: another one takes it back'::text)
+            CASE r.reason
+                WHEN 'worker_gone'::text THEN 'its worker is gone: another one takes it back within seconds'::text
+                WHEN 'worker_silent'::text THEN (('its worker '::text || w.name) || ' is silent for longer than its lease: another one takes it back'::text)
                 ELSE ('running on '::text || w.name)
             END
             ELSE COALESCE(o.message, 'ready: waits its turn'::text)
-        END AS why
-   FROM (((rowmill.queue q
+        END AS why,
+    r.reason,
+        CASE r.reason
+            WHEN 'running'::text THEN ('worker '::text || w.name)
+            WHEN 'worker_silent'::text THEN ('worker '::text || w.name)
+            WHEN 'budget'::text THEN
+            CASE o.budget_lane
+                WHEN '*'::text THEN 'everything'::text
+                ELSE ('lane '::text || o.budget_lane)
+            END
+            WHEN 'turn'::text THEN ('lane '::text || q.lane)
+            ELSE
+            CASE q.state
+                WHEN 'ready'::rowmill.queue_state THEN o.subject
+                WHEN 'scheduled'::rowmill.queue_state THEN
+                CASE r.reason
+                    WHEN 'paused'::text THEN 'everything'::text
+                    ELSE NULL::text
+                END
+                ELSE NULL::text
+            END
+        END AS subject,
+        CASE r.reason
+            WHEN 'budget'::text THEN o.budget_lane
+            ELSE
+            CASE q.state
+                WHEN 'ready'::rowmill.queue_state THEN o.gate_lane
+                WHEN 'scheduled'::rowmill.queue_state THEN
+                CASE r.reason
+                    WHEN 'paused'::text THEN '*'::text
+                    ELSE NULL::text
+                END
+                ELSE NULL::text
+            END
+        END AS gate_lane,
+        CASE r.reason
+            WHEN 'budget'::text THEN
+            CASE
+                WHEN (o.budget_lane IS NOT NULL) THEN '*'::text
+                ELSE NULL::text
+            END
+            ELSE
+            CASE q.state
+                WHEN 'ready'::rowmill.queue_state THEN o.gate_source
+                WHEN 'scheduled'::rowmill.queue_state THEN
+                CASE r.reason
+                    WHEN 'paused'::text THEN '*'::text
+                    ELSE NULL::text
+                END
+                ELSE NULL::text
+            END
+        END AS gate_source,
+    e.may_start_at,
+    p.ahead,
+        CASE
+            WHEN ((q.state = 'ready'::rowmill.queue_state) AND (r.reason = ANY (ARRAY['turn'::text, 'full'::text, 'rate'::text, 'breaker'::text]))) THEN (GREATEST(statement_timestamp(), e.may_start_at) + make_interval(secs => (((p.ahead + ((r.reason = 'full'::text))::integer))::double precision / ( SELECT ((NULLIF(sum((d.succeeded + d.failed)), 0))::double precision / (GREATEST((60)::numeric, EXTRACT(epoch FROM (statement_timestamp() - min(d.at)))))::double precision)
+               FROM rowmill.pulses d
+              WHERE ((d.at > (statement_timestamp() - '00:15:00'::interval)) AND (d.lane = q.lane))))))
+            ELSE NULL::timestamp with time zone
+        END AS estimated_start_at
+   FROM ((((((rowmill.queue q
      JOIN rowmill.sources s ON ((s.id = q.source)))
      LEFT JOIN rowmill.workers w ON ((w.id = q.worker)))
-     LEFT JOIN LATERAL ( SELECT
-                CASE
-                    WHEN (gate.paused IS NOT NULL) THEN gate.paused
-                    WHEN (gate.closed IS NOT NULL) THEN gate.closed
-                    WHEN (gate.broken IS NOT NULL) THEN gate.broken
-                    WHEN (own.unserved ? q.lane) THEN ((('no worker can do '::text || q.lane) || ' on this database: '::text) || (own.unserved ->> q.lane))
-                    WHEN (NOT live.any_worker) THEN 'no worker is running'::text
-                    WHEN (NOT live.serving) THEN ('no live worker serves lane '::text || q.lane)
-                    WHEN (gate.slow IS NOT NULL) THEN gate.slow
-                    WHEN (gate.full_ IS NOT NULL) THEN gate.full_
-                    ELSE NULL::text
-                END AS message
-           FROM rowmill.sources own,
-            LATERAL ( SELECT (count(*) > 0) AS any_worker,
-                    COALESCE(bool_or((q.lane = ANY (v.lanes))), false) AS serving
-                   FROM rowmill.workers v
-                  WHERE ((v.stopped_at IS NULL) AND (NOT v.draining) AND (v.heartbeat_at > (statement_timestamp() - v.lease)))) live,
-            LATERAL ( SELECT min((((g.subject || ' is paused'::text) || COALESCE((' by '::text || g.paused_by), ''::text)) || COALESCE((': '::text || g.pause_reason), ''::text))) FILTER (WHERE (g.paused_at IS NOT NULL)) AS paused,
-                    min(((g.subject || ' is closed by its platform: '::text) || g.platform_paused_why)) AS closed,
-                    min(((g.subject || ' has used up its rate until '::text) || to_char((g.slow_until AT TIME ZONE 'UTC'::text), 'HH24:MI:SS" UTC"'::text))) FILTER (WHERE (g.slow_until > statement_timestamp())) AS slow,
-                    min(((((g.subject || ' is left alone until '::text) || to_char((g.broken_until AT TIME ZONE 'UTC'::text), 'HH24:MI:SS" UTC"'::text)) || ': '::text) || g.broken_why)) FILTER (WHERE (g.broken_until > statement_timestamp())) AS broken,
-                    min((((((g.subject || ' is full: '::text) || g.running) || ' of '::text) || g.most) || ' run'::text)) FILTER (WHERE (g.running >= g.most)) AS full_
-                   FROM ( SELECT l.paused_at,
+     LEFT JOIN LATERAL ( SELECT b.reason,
+            b.gate_lane,
+            b.gate_source,
+            b.subject,
+            b.until,
+            b.nth,
+            b.message,
+            m.lane AS budget_lane,
+            m.message AS budget
+           FROM ((rowmill.sources own
+             LEFT JOIN LATERAL ( SELECT v.nth,
+                    v.reason,
+                    g.lane AS gate_lane,
+                    g.source AS gate_source,
+                    g.subject,
+                    v.until,
+                    (g.subject || v.words) AS message
+                   FROM (( SELECT l.lane,
+                            l.source,
+                            l.paused_at,
                             l.paused_by,
                             l.pause_reason,
+                            l.max_running,
+                            l.platform_max_running,
                             l.broken_until,
+                            l.broken_for,
                             l.broken_why,
+                            l.requests_per_minute,
+                            l.tokens_per_minute,
+                            l.platform_requests_per_minute,
+                            l.platform_tokens_per_minute,
                             l.slow_until,
                             l.platform_paused_why,
-                            LEAST(l.max_running, l.platform_max_running,
-                                CASE
-                                    WHEN (l.broken_until IS NOT NULL) THEN 1
-                                    ELSE NULL::integer
-                                END) AS most,
+                            l.slow_admits,
+                            LEAST(l.max_running, l.platform_max_running) AS most,
                                 CASE
                                     WHEN ((l.lane = '*'::text) AND (l.source = '*'::text)) THEN 'everything'::text
                                     WHEN (l.source = '*'::text) THEN ('lane '::text || l.lane)
@@ -1700,16 +1765,104 @@ CREATE VIEW rowmill.waiting AS
                                     ELSE ((('lane '::text || l.lane) || ' of '::text) || l.source)
                                 END AS subject,
                                 CASE
-                                    WHEN ((LEAST(l.max_running, l.platform_max_running) IS NOT NULL) OR (l.broken_until IS NOT NULL)) THEN ( SELECT count(*) AS count
+                                    WHEN (num_nonnulls(l.max_running, l.platform_max_running, l.broken_until) > 0) THEN ( SELECT count(*) AS count
                                        FROM (rowmill.queue c
                                          JOIN rowmill.sources cs ON ((cs.id = c.source)))
                                       WHERE ((c.state = 'claimed'::rowmill.queue_state) AND ((l.lane = '*'::text) OR (l.lane = c.lane)) AND ((l.source = '*'::text) OR (l.source = cs.name))))
                                     ELSE NULL::bigint
                                 END AS running
                            FROM rowmill.lanes l
-                          WHERE ((l.lane = ANY (ARRAY['*'::text, q.lane])) AND (l.source = ANY (ARRAY['*'::text, own.name])))) g) gate
+                          WHERE ((l.lane = ANY (ARRAY['*'::text, q.lane])) AND (l.source = ANY (ARRAY['*'::text, own.name])))
+                         OFFSET 0) g
+                     CROSS JOIN LATERAL ( VALUES (1,'paused'::text,(g.paused_at IS NOT NULL),NULL::timestamp with time zone,((' is paused'::text || COALESCE((' by '::text || g.paused_by), ''::text)) || COALESCE((': '::text || g.pause_reason), ''::text))), (2,'closed'::text,(g.platform_paused_why IS NOT NULL),NULL::timestamp with time zone,(' is closed by its platform: '::text || g.platform_paused_why)), (6,'breaker'::text,(g.broken_until > statement_timestamp()),g.broken_until,(((' is left alone until '::text || to_char((g.broken_until AT TIME ZONE 'UTC'::text), 'HH24:MI:SS" UTC"'::text)) || ': '::text) || g.broken_why)), (6,'rate'::text,(g.slow_until > statement_timestamp()),g.slow_until,(' has used up its rate until '::text || to_char((g.slow_until AT TIME ZONE 'UTC'::text), 'HH24:MI:SS" UTC"'::text))), (7,'breaker'::text,((g.broken_until <= statement_timestamp()) AND (g.running > 0)),NULL::timestamp with time zone,(' is tried again, by one job at a time: '::text || g.broken_why)), (8,'full'::text,(g.running >= g.most),NULL::timestamp with time zone,((((' is full: '::text || g.running) || ' of '::text) || g.most) || ' run'::text))) v(nth, reason, holds, until, words))
+                  WHERE v.holds
+                UNION ALL
+                 SELECT v.nth,
+                    v.reason,
+                    NULL::text,
+                    NULL::text,
+                    v.subject,
+                    NULL::timestamp with time zone,
+                    v.message
+                   FROM (( SELECT (count(*) > 0) AS any_worker,
+                            COALESCE(bool_or((q.lane = ANY (a.lanes))), false) AS serving
+                           FROM rowmill.workers a
+                          WHERE ((a.stopped_at IS NULL) AND (NOT a.draining) AND (a.heartbeat_at > (statement_timestamp() - a.lease)))) live
+                     CROSS JOIN LATERAL ( VALUES (3,'unserved'::text,(own.unserved ? q.lane),('lane '::text || q.lane),((('no worker can do '::text || q.lane) || ' on this database: '::text) || (own.unserved ->> q.lane))), (4,'no_worker'::text,(NOT live.any_worker),'fleet'::text,'no worker is running'::text), (5,'unserved'::text,(NOT live.serving),('lane '::text || q.lane),('no live worker serves lane '::text || q.lane))) v(nth, reason, holds, subject, message))
+                  WHERE v.holds
+          ORDER BY 1, 6 DESC NULLS LAST, 5
+         LIMIT 1) b ON (true))
+             LEFT JOIN LATERAL ( SELECT u.lane,
+                    (((((((('the budget of '::text ||
+                        CASE u.lane
+                            WHEN '*'::text THEN 'everything'::text
+                            ELSE ('lane '::text || u.lane)
+                        END) || ' has '::text) || used.cents) || ' of '::text) || u.limit_cents) || ' cents a '::text) || u.period) || ' used'::text) AS message
+                   FROM (rowmill.budgets u
+                     CROSS JOIN LATERAL ( SELECT
+                                CASE
+                                    WHEN (u.window_start = (date_trunc(u.period, (statement_timestamp() AT TIME ZONE 'UTC'::text)) AT TIME ZONE 'UTC'::text)) THEN u.used_cents
+                                    ELSE (0)::numeric
+                                END AS cents) used)
+                  WHERE (u.lane = ANY (ARRAY['*'::text, q.lane]))
+                  ORDER BY (u.limit_cents - used.cents), u.lane, u.period
+                 LIMIT 1) m ON (true))
           WHERE (own.id = q.source)
-         OFFSET 0) o ON ((q.state = 'ready'::rowmill.queue_state)));
+         OFFSET 0) o ON ((q.state = ANY (ARRAY['ready'::rowmill.queue_state, 'scheduled'::rowmill.queue_state]))))
+     CROSS JOIN LATERAL ( SELECT
+                CASE q.state
+                    WHEN 'held'::rowmill.queue_state THEN 'held'::text
+                    WHEN 'claimed'::rowmill.queue_state THEN
+                    CASE
+                        WHEN ((w.id IS NULL) OR (w.stopped_at IS NOT NULL)) THEN 'worker_gone'::text
+                        WHEN (w.heartbeat_at < (statement_timestamp() - w.lease)) THEN 'worker_silent'::text
+                        ELSE 'running'::text
+                    END
+                    WHEN 'scheduled'::rowmill.queue_state THEN
+                    CASE
+                        WHEN (q.note IS NULL) THEN 'scheduled'::text
+                        WHEN (q.note = 'over budget'::text) THEN 'budget'::text
+                        WHEN (q.note = 'everything is paused'::text) THEN 'paused'::text
+                        WHEN (q.note = 'its row was locked'::text) THEN 'locked'::text
+                        WHEN ((q.note ~~ '% has used up its rate'::text) OR (q.note ~~ 'it is not yet its turn at %'::text) OR (q.note ~~ 'it missed its turns at %'::text)) THEN 'rate'::text
+                        ELSE 'retry'::text
+                    END
+                    ELSE COALESCE(o.reason, 'turn'::text)
+                END AS reason) r)
+     CROSS JOIN LATERAL ( SELECT
+                CASE
+                    WHEN (q.state = 'scheduled'::rowmill.queue_state) THEN ((o.nth IS NULL) OR (o.nth > 6) OR ((o.nth = 6) AND (o.until <= q.ready_at)))
+                    ELSE NULL::boolean
+                END AS by_then,
+                CASE
+                    WHEN ((q.state = 'scheduled'::rowmill.queue_state) AND ((o.nth IS NULL) OR (o.nth >= 6))) THEN GREATEST(q.ready_at, o.until)
+                    WHEN ((q.state = 'ready'::rowmill.queue_state) AND (o.nth IS NULL)) THEN q.ready_at
+                    WHEN (q.state = 'ready'::rowmill.queue_state) THEN o.until
+                    ELSE NULL::timestamp with time zone
+                END AS may_start_at) e)
+     CROSS JOIN LATERAL ( SELECT
+                CASE
+                    WHEN (q.state = 'ready'::rowmill.queue_state) THEN ( SELECT (count(*))::integer AS count
+                       FROM ( SELECT 1 AS "?column?"
+                               FROM (rowmill.sources t
+                                 CROSS JOIN LATERAL (( SELECT 1 AS "?column?"
+                                       FROM rowmill.queue a_1
+                                      WHERE ((a_1.state = 'ready'::rowmill.queue_state) AND (a_1.lane = q.lane) AND (a_1.source = t.id) AND (a_1.rank > q.rank))
+                                      ORDER BY a_1.rank, a_1.ready_at, a_1.id
+                                     LIMIT 10000)
+                                    UNION ALL
+                                    ( SELECT 1
+                                       FROM rowmill.queue a_1
+                                      WHERE ((a_1.state = 'ready'::rowmill.queue_state) AND (a_1.lane = q.lane) AND (a_1.source = t.id) AND (a_1.rank = q.rank) AND (ROW(a_1.ready_at, a_1.id) < ROW(q.ready_at, q.id)))
+                                      ORDER BY a_1.ready_at, a_1.id
+                                     LIMIT 10000)) a)
+                              WHERE ((t.id = q.source) OR ((NOT (t.unserved ? q.lane)) AND (NOT (EXISTS ( SELECT
+                                       FROM rowmill.lanes l
+                                      WHERE ((l.source = t.name) AND (l.lane = ANY (ARRAY['*'::text, q.lane])) AND ((l.paused_at IS NOT NULL) OR (l.platform_paused_why IS NOT NULL) OR (GREATEST(l.broken_until, l.slow_until) > statement_timestamp()))))))))
+                             LIMIT 10000) before)
+                    ELSE NULL::integer
+                END AS ahead
+         OFFSET 0) p);
 
 --
 -- Name: actions actions_pkey; Type: CONSTRAINT; Schema: rowmill; Owner: -

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from shlex import quote
 
 from worker.store.finding import UnknownName
 from worker.store.store import Store, to_json
@@ -30,10 +31,12 @@ class Gate:
 
     @property
     def arguments(self) -> str:
-        """How `rowmill pause` and `resume` are told of it."""
+        """How `rowmill pause` and `resume` are told of it, in a shell: rows name their lanes."""
         if self.lane == EVERY:
-            return "--all" if self.source == EVERY else f"--source {self.source}"
-        return self.lane + ("" if self.source == EVERY else f" --source {self.source}")
+            return "--all" if self.source == EVERY else f"--source {quote(self.source)}"
+        return quote(self.lane) + (
+            "" if self.source == EVERY else f" --source {quote(self.source)}"
+        )
 
     def matches(self, lane: str, source: str) -> bool:
         return self.lane in (EVERY, lane) and self.source in (EVERY, source)
