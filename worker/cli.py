@@ -24,6 +24,7 @@ from worker.commands import (
     providers,
     reconciling,
     trying,
+    workers,
 )
 
 app = typer.Typer(
@@ -52,12 +53,14 @@ app.command(rich_help_panel=RUNNING)(fleet.run)
 app.command(rich_help_panel=RUNNING)(fleet.demo)
 app.command(rich_help_panel=RUNNING)(fleet.sandbox)
 app.command(rich_help_panel=LOOKING)(overview.status)
+app.command(rich_help_panel=LOOKING)(workers.workers)
 app.command(rich_help_panel=LOOKING)(providers.providers)
 app.command(rich_help_panel=LOOKING)(health.doctor)
 app.add_typer(job.app, name="job", rich_help_panel=LOOKING)
 app.command(rich_help_panel=ACTING)(gates.pause)
 app.command(rich_help_panel=ACTING)(gates.resume)
 app.command(rich_help_panel=ACTING)(gates.limit)
+app.command(rich_help_panel=ACTING)(workers.drain)
 app.command(rich_help_panel=ACTING)(acts.retry)
 app.command(rich_help_panel=ACTING)(acts.cancel)
 app.command(rich_help_panel=ACTING)(acts.resolve)
