@@ -105,7 +105,7 @@ async def test_one_that_was_given_up_before_it_heard_hears_all_the_same(
 
 async def test_names(photomemory: str, connect: Connect, open_store: OpenStore) -> None:
     store, connection = await open_store(photomemory), await connect(photomemory)
-    with pytest.raises(UnknownName, match="no worker 'a'; alive: none"):
+    with pytest.raises(UnknownName, match="no worker 'a'; alive: none yet"):
         await drain(store, "a", "ada")
     here, there = await hired(store, "a", "here"), await hired(store, "a", "there")
     with pytest.raises(UnknownName, match=rf"2 workers.*(?=.*{here})(?=.*{there})"):

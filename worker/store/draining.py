@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.store.finding import UnknownName
+from worker.store.finding import UnknownName, names, nearest
 from worker.store.fleet import workers
 from worker.store.reading import Row
 from worker.store.store import Store
@@ -65,8 +65,10 @@ async def drain_all(
     known = await workers(store)
     chosen = [row for row in known if host is None or row["host"] == host]
     if host is not None and not chosen:
-        hosts = sorted({row["host"] for row in known if row["host"]})
-        raise UnknownName(f"no worker on host {host!r}; hosts: {', '.join(hosts) or 'none'}")
+        hosts = {row["host"] for row in known if row["host"]}
+        raise UnknownName(
+            f"no worker on host {host!r}; hosts: {names(hosts)}{nearest(host, hosts)}"
+        )
     return await _ask(store, chosen, who, reason)
 
 
@@ -97,16 +99,11 @@ async def _chosen(store: Store, worker: str, host: str | None) -> Row:
         raise UnknownName(f"{worker!r} names {len(living)} workers: say which id: {choices}")
     if living or meant:
         return living[0] if living else min(meant, key=lambda row: row["heartbeat_age_s"])
-    names = sorted({row["name"] for row in known if row["alive"]})
+    there = {row["name"] for row in known if row["alive"]}
     where = "" if host is None else f" on host {host!r}"
-    raise UnknownName(f"no worker {worker!r}{where}; alive: {_few(names) or 'none'}")
+    raise UnknownName(f"no worker {worker!r}{where}; alive: {names(there)}{nearest(worker, there)}")
 
 
 def _where(row: Row) -> str:
     on = f"on {row['host']}, " if row["host"] else ""
     return f"{on}since {row['started_at'][:19]}"
-
-
-def _few(names: list[str], most: int = 20) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
