@@ -39,9 +39,10 @@ class Filter:
         return tuple(state for state in STATES if not self.states or state in self.states)
 
     def default_sort(self) -> Sort:
-        """Jobs that wait are told in the order of claims; others, newest first."""
-        unfinished = set(self.wanted_states) <= set(UNFINISHED)
-        return "order" if unfinished and not self.of_errors else "newest"
+        """Errors by when they came, jobs that wait in the order of claims, others newest first."""
+        if self.of_errors:
+            return "failure"
+        return "order" if set(self.wanted_states) <= set(UNFINISHED) else "newest"
 
 
 @dataclass(frozen=True, slots=True)

@@ -264,16 +264,23 @@ def _page(
     if one.heads:
         return _by_heads(one, where, ascending, limit)
     way, value = "ASC" if ascending else "DESC", one.order.value
-    order, at = f"{value} {way}, {one.tie} {way}", f"({one.order.told})::text"
+    order, rank, at = f"{value} {way}, {one.tie} {way}", "0::smallint", "o.told::text"
     if one.ranked:
-        order, at = f"q.rank {'DESC' if ascending else 'ASC'}, {order}", f"q.rank::text, {at}"
+        order, rank = f"q.rank {'DESC' if ascending else 'ASC'}, {order}", "q.rank"
+        at = f"o.rank::text, {at}"
+    # What is told of a job is made of those on the page alone.
     return (
-        f"(SELECT {literal(one.name)} AS branch, {literal(one.state)} AS state,"
-        f" {one.source} AS source, {one.key} AS key,"
-        f" {'q.rank' if one.ranked else '0::smallint'} AS rank, {one.order.number} AS number,\n"
-        f"        ARRAY[{at}] AS at, ({one.tie})::text AS tie\n"
-        f"   FROM {one.rows}\n  WHERE {where}\n  ORDER BY {order} LIMIT {limit})"
+        f"(SELECT {literal(one.name)} AS branch, {literal(one.state)} AS state, o.source,"
+        f" o.key::text AS key, o.rank, {_AS_NUMBER[one.order.type]} AS number,"
+        f" ARRAY[{at}] AS at, o.tie::text AS tie\n"
+        f"   FROM (SELECT {one.source} AS source, {one.key} AS key, {rank} AS rank,\n"
+        f"                {one.order.told} AS told, {one.tie} AS tie\n"
+        f"           FROM {one.rows}\n          WHERE {where}\n"
+        f"          ORDER BY {order} LIMIT {limit}) o)"
     )
+
+
+_AS_NUMBER = {"timestamptz": "extract(epoch FROM o.told)", "numeric": "o.told"}
 
 
 def _beyond(selects: Selects, one: Select, ascending: bool, last: _Cursor) -> str | None:

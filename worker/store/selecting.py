@@ -35,12 +35,6 @@ from worker.store.live import Table
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
-LAST = (
-    "f.id = (SELECT g.id FROM rowmill.failures g WHERE g.source = f.source"
-    " AND g.row_key = f.row_key ORDER BY g.id DESC LIMIT 1)"
-)
-"""One probe for each: as NOT EXISTS it would become a join that reads them all."""
-
 Bound = Callable[[str], str]
 """A value of a cursor, as SQL of text → as what a select is sorted by."""
 
@@ -51,9 +45,8 @@ class Order:
     """What jobs are sorted by."""
     bound: Bound
     told: str
-    """`value` as cursors tell it: a moment or a number."""
-    number: str
-    """The same as a number, by which several selects are merged."""
+    """`value` as cursors tell it, and as several selects are merged: a moment or a number."""
+    type: str = "timestamptz"
     conditions: tuple[str, ...] = ()
     name: str = ""
 
@@ -66,7 +59,7 @@ class Select:
     source: str
     """The id of the job's source, as SQL."""
     key: str
-    """Its row's key, as text."""
+    """Its row's key."""
     rows: str
     """What stands behind FROM."""
     conditions: tuple[str, ...]
@@ -146,7 +139,7 @@ class Selects:
                 " JOIN rowmill.sources s ON s.id = q.source"
                 " JOIN rowmill.failures f ON f.source = s.name AND f.row_key = q.row_key"
             )
-            asked += [*self._errors(), LAST]
+            asked += [*self._errors(), _last("q.row_key")]
         return Select(
             name,
             state,
@@ -158,7 +151,7 @@ class Selects:
             "q.id",
             "bigint",
             ranked=ranked,
-            heads=ranked and which.tenant is None and not self._reads_failures,
+            heads=ranked and not self._selective,
         )
 
     def _order_in_queue(self, state: str) -> Order:
@@ -190,7 +183,11 @@ class Selects:
         if self._reads_failures:
             on = f"t.{ident(target.source.key)} = f.row_key::{target.key_type}"
             rows = f"rowmill.failures f JOIN {rows} ON {on}"
-            asked += [f"f.source = {literal(table.info.name)}", *self._errors(), LAST]
+            asked += [
+                f"f.source = {literal(table.info.name)}",
+                *self._errors(),
+                _last("f.row_key"),
+            ]
         if shares_a_word(target, state):
             asked.append(f"{'NOT ' if state == 'failed' else ''}{cancelled_before(target)}")
         return [
@@ -198,7 +195,7 @@ class Selects:
                 f"{table.info.name}:{state}{order.name}",
                 state,
                 f"{table.info.id}::smallint",
-                key_text(target),
+                f"t.{ident(target.source.key)}",
                 f"{rows} {' '.join(named.joins)}",
                 (*asked, *order.conditions),
                 order,
@@ -243,6 +240,12 @@ class Selects:
     # ----------------------------------------------------------------- what a filter asks
 
     @property
+    def _selective(self) -> bool:
+        """Whether few jobs may be meant, which no order would find."""
+        which = self.which
+        return which.tenant is not None or which.newer_than is not None or self._reads_failures
+
+    @property
     def _reads_failures(self) -> bool:
         return self.which.of_errors or self.sort == "failure"
 
@@ -274,7 +277,7 @@ def _ends(table: Table, state: str) -> list[Order]:
     if column is None or not helps or _recorded(table, state):
         return [_whole(table, state)]
     at = when(table.target, column)
-    bare = Order(at.value, lambda told: at.bound(_moment(told)), at.moment, seconds(at.moment))
+    bare = Order(at.value, lambda told: at.bound(_moment(told)), at.moment)
     if column in table.required:
         return [bare]
     some, none = f"t.{ident(column)} IS NOT NULL", f"t.{ident(column)} IS NULL"
@@ -309,8 +312,16 @@ def _whole(table: Table, state: str, but: str | None = None) -> Order:
 _NEVER = "'-infinity'::timestamptz"
 
 
-def seconds(moment: str) -> str:
-    return f"extract(epoch FROM {moment})"
+def _last(key: str) -> str:
+    """That failure `f` is the last one of its job.
+
+    One probe for each: as NOT EXISTS it would become a join that reads them all. By the key of a
+    row that `f` is joined with, only failures of such rows are probed.
+    """
+    return (
+        "f.id = (SELECT g.id FROM rowmill.failures g WHERE g.source = f.source"
+        f" AND g.row_key = {key} ORDER BY g.id DESC LIMIT 1)"
+    )
 
 
 def paid(source: str, key: str) -> str:
@@ -322,11 +333,11 @@ def paid(source: str, key: str) -> str:
 
 
 def _by_moment(value: str) -> Order:
-    return Order(value, _moment, value, seconds(value))
+    return Order(value, _moment, value)
 
 
 def _by_number(value: str) -> Order:
-    return Order(value, lambda told: f"{told}::numeric", value, value)
+    return Order(value, lambda told: f"{told}::numeric", value, "numeric")
 
 
 def _moment(text: str) -> str:
