@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -19,66 +18,9 @@ import structlog
 from worker.executor import Running
 from worker.ledger import Lease, boottime
 from worker.store import Pulse, Store, StoreError, Unavailable
-from worker.transitions import Settlement
+from worker.tallies import Statistics
 
 log = structlog.get_logger()
-BUCKETS = 32
-
-
-@dataclass(slots=True)
-class Tally:
-    """What happened in one lane since the last pulse; times in powers of two milliseconds."""
-
-    started: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    retried: int = 0
-    yielded: int = 0
-    waits: list[int] = field(default_factory=lambda: [0] * BUCKETS)
-    runs: list[int] = field(default_factory=lambda: [0] * BUCKETS)
-
-
-_COUNTS = {
-    "succeed": "succeeded",
-    "fail": "failed",
-    "retry": "retried",
-    "yield": "yielded",
-    "wait": "yielded",
-}
-
-
-class Statistics:
-    def __init__(self) -> None:
-        self._lanes: dict[tuple[str, str], Tally] = defaultdict(Tally)
-
-    def started(self, running: Running) -> None:
-        tally = self._lanes[running.attempt.source, running.attempt.lane]
-        tally.started += 1
-        tally.waits[_bucket(running.waited_ms)] += 1
-
-    def settled(self, settlement: Settlement) -> None:
-        tally = self._lanes[settlement.source, settlement.lane]
-        name = _COUNTS.get(settlement.verb)
-        if name:
-            setattr(tally, name, getattr(tally, name) + 1)
-        if settlement.verb == "succeed":
-            tally.runs[_bucket(settlement.duration_ms)] += 1
-
-    def take(self, worker: int) -> list[dict[str, Any]]:
-        taken, self._lanes = self._lanes, defaultdict(Tally)
-        return [
-            {
-                "worker": worker,
-                "source": source,
-                "lane": lane,
-                **{name: getattr(tally, name) for name in Tally.__dataclass_fields__},
-            }
-            for (source, lane), tally in taken.items()
-        ]
-
-
-def _bucket(milliseconds: int) -> int:
-    return min(BUCKETS - 1, max(0, milliseconds).bit_length())
 
 
 class PulseLoop:
