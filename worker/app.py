@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import socket
 import time
 from collections.abc import Coroutine, Mapping
 from typing import Any
@@ -33,8 +32,10 @@ from worker.breaker import Breaker
 from worker.consumer import Consumer
 from worker.coordination import Coordination
 from worker.executor import Executor, PaidCalls, Running, Services
+from worker.introducing import endpoint_of
 from worker.ledger import ClaimJournal, Lease, Ledger, boottime
 from worker.maintenance import Maintenance
+from worker.metrics import Metrics
 from worker.paying import charges_of, providers_of
 from worker.pulse import PulseLoop
 from worker.rates import Rates
@@ -44,6 +45,8 @@ from worker.store import Claimed, Started, Store, Unavailable
 from worker.store.bell import Bell
 from worker.transitions import Settlement, Try
 from worker.turns import Turns
+from worker.vitals import Turns as LoopTurns
+from worker.vitals import Vitals
 
 log = structlog.get_logger()
 
@@ -70,7 +73,8 @@ class Worker:
         self.store = store
         self.registry = registry
         self.id = secrets.randbits(63)
-        self.name = settings.worker_name or f"{socket.gethostname()}:{os.getpid()}"
+        self.name = settings.name
+        self.registered = False
         self.draining = False
         self._providers = providers
         self._client = client
@@ -82,7 +86,9 @@ class Worker:
         self._idle = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.lease = Lease(settings.lease_seconds)
-        self.ledger = Ledger(store, self.lease)
+        self.metrics = Metrics(providers)
+        self.turns = LoopTurns()
+        self.ledger = Ledger(store, self.lease, spent=self.metrics.spent)
         self._build(runner, policy, outputs)
 
     def _build(self, runner: PaidCalls, policy: HostPolicy, outputs: OutputStore) -> None:
@@ -106,6 +112,8 @@ class Worker:
             batch=settings.settle_batch,
             settled=self._settled,
             make_partitions=self.maintenance.make_partitions,
+            turns=self.turns,
+            settling=self.metrics.settling,
         )
         self.executor = Executor(
             self.registry,
@@ -119,6 +127,7 @@ class Worker:
                 outputs,
                 self._compute,
                 room=asyncio.Semaphore(FILES_PER_PROCESS * settings.compute_processes),
+                calling=self.metrics.calling,
             ),
             max_yields=settings.max_yields,
             put=self.settler.put,
@@ -136,6 +145,8 @@ class Worker:
             rested=self._idle.set,
             batch=settings.claim_batch,
             poll=settings.poll_seconds,
+            turns=self.turns,
+            claiming=self.metrics.claiming,
         )
         self.pulse = PulseLoop(
             store,
@@ -147,7 +158,15 @@ class Worker:
             given_up=self._begin_again,
             stoppable=self.attached.stoppable,
             seconds=min(settings.pulse_seconds, settings.lease_seconds / 5),
+            turns=self.turns,
         )
+        self.vitals = Vitals(
+            self.turns,
+            stuck_seconds=settings.stuck_seconds,
+            database_answers=store.answers,
+            lagged=self.metrics.lagged,
+        )
+        self.endpoint = endpoint_of(self)
 
     @classmethod
     async def open(
@@ -192,6 +211,11 @@ class Worker:
     # ------------------------------------------------------------------ life
 
     async def start(self) -> None:
+        """Raises `endpoint.PortTaken`, before anyone knows of this worker."""
+        if self.settings.http_port is not None:
+            await self.endpoint.open(self.settings.http_host, self.settings.http_port)
+            self._run(self.vitals.run())
+            self._run(self.metrics.fleet.run(self.store))
         await self.attached.load()
         await self._register()
         # Before the first claim: one heartbeat, so that `may_pay` rests on an acknowledged one.
@@ -233,9 +257,11 @@ class Worker:
             slots=self.settings.slots,
             lease=self.settings.lease_seconds,
         )
+        self.registered = True
 
     async def _begin_again(self) -> None:
         """This incarnation was given up: what it held is someone else's. Start as a new one."""
+        self.registered = False
         for job in list(self._inflight.values()):
             if job is not None:
                 job.stop(lost=True)
@@ -267,6 +293,7 @@ class Worker:
         await self._client.aclose()
         await self._coordination.close()
         await self.store.close()
+        await self.endpoint.close()
 
     async def until_done(self) -> None:
         """For --burst: return once nothing is ready, running, or waiting for its next try."""
@@ -289,6 +316,10 @@ class Worker:
 
     def free_slots(self) -> int:
         return 0 if self.draining else self.settings.slots - len(self._inflight)
+
+    @property
+    def slots_used(self) -> int:
+        return len(self._inflight)
 
     def _open_lanes(self) -> list[str]:
         return [lane for lane in self.attached.lanes if not self.rates.closed(lane)]
@@ -364,17 +395,20 @@ class Worker:
         if verdict == "settled":
             self.pulse.statistics.settled(settlement)
         else:
+            self.pulse.statistics.lost(settlement.source, settlement.lane)
             log.info(
                 "job.not_settled", source=settlement.source, key=settlement.key, verdict=verdict
             )
         claim = (settlement.queue_id, settlement.token)
         held = self._inflight.get(claim)
         if settlement.verb == "cancel" and held is not None and held.journal.open:
-            self.executor.leave(held)
+            self.executor.leave(held)  # its slot is free once that is done
         else:
             self._free(claim)
 
     def _dropped(self, running: Running) -> None:
+        if running.settlement is None:
+            self.pulse.statistics.lost(running.attempt.source, running.attempt.lane)
         self._free((running.attempt.queue_id, running.attempt.token))
 
     def _free(self, claim: tuple[int, int]) -> None:

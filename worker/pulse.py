@@ -19,6 +19,7 @@ from worker.executor import Running
 from worker.ledger import Lease, boottime
 from worker.store import Pulse, Store, StoreError, Unavailable
 from worker.tallies import Statistics
+from worker.vitals import Turns
 
 log = structlog.get_logger()
 
@@ -36,6 +37,7 @@ class PulseLoop:
         given_up: Callable[[], Any],
         stoppable: Callable[[str], bool],
         seconds: float,
+        turns: Turns | None = None,
     ) -> None:
         self._store = store
         self._lease = lease
@@ -46,6 +48,7 @@ class PulseLoop:
         self._given_up = given_up
         self._stoppable = stoppable
         self._seconds = seconds
+        self._turns = turns or Turns()
         self._strangers: dict[int, int] = {}
         self._written: dict[tuple[int, int], tuple[float, str | None]] = {}
         self.statistics = Statistics()
@@ -53,7 +56,8 @@ class PulseLoop:
     async def run(self) -> None:
         while True:
             try:
-                await self.run_once()
+                with self._turns.turn("pulse"):
+                    await self.run_once()
             except StoreError as error:
                 log.warning("pulse.failed", error=str(error))
             await asyncio.sleep(self._seconds)
