@@ -215,12 +215,13 @@ class Worker:
         if self.settings.http_port is not None:
             await self.endpoint.open(self.settings.http_host, self.settings.http_port)
             self._run(self.vitals.run())
-            self._run(self.metrics.fleet.run(self.store))
         await self.attached.load()
         await self._register()
         # Before the first claim: one heartbeat, so that `may_pay` rests on an acknowledged one.
         await self.pulse.run_once()
         await self.rates.refresh()
+        if self.settings.http_port is not None:
+            self._run(self.metrics.fleet.run(self.store))
         self._run(self.settler.run())
         self._run(self.pulse.run())
         self._run(self.maintenance.run())

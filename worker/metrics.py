@@ -36,7 +36,7 @@ from jobs.providers.journal import NotAllowed, NotNow
 from worker import __version__
 from worker.store import Store, StoreError
 from worker.store.depth import LaneState, Waiting, lane_states, waiting
-from worker.store.errors import Traffic
+from worker.store.errors import NAMES, Traffic
 from worker.tallies import BUCKETS, LOST, Tallies
 
 log = structlog.get_logger()
@@ -291,8 +291,8 @@ def _worker(now: Now) -> Iterator[Metric]:
         "Statements that failed, by what we make of it.",
         labels=("kind",),
     )
-    for kind, count in now.traffic.errors.items():
-        errors.add_metric((kind,), count)
+    for kind in NAMES.values():
+        errors.add_metric((kind,), now.traffic.errors[kind])
     yield errors
     yield CounterMetricFamily(
         "rowmill_database_connections_opened",

@@ -25,7 +25,7 @@ WITH RECURSIVE known AS MATERIALIZED (
      CROSS JOIN LATERAL (
            SELECT count(*) AS count
              FROM (SELECT FROM rowmill.queue q
-                    WHERE q.state = 'ready' AND q.lane = k.lane AND q.source = s.id LIMIT $1) some
+                    WHERE q.state = 'ready' AND q.lane = k.lane AND q.source = s.id LIMIT $1) part
            ) n
      CROSS JOIN LATERAL (
            SELECT min((SELECT q.ready_at FROM rowmill.queue q
@@ -35,30 +35,30 @@ WITH RECURSIVE known AS MATERIALIZED (
              FROM generate_series(1, 20) AS r (rank) WHERE n.count > 0
            ) o
     UNION ALL
-    SELECT '', some.source, 'ready', count(*), min(some.ready_at)
+    SELECT '', part.source, 'ready', count(*), min(part.ready_at)
       FROM (SELECT q.source, q.ready_at FROM others o
              CROSS JOIN LATERAL (
                    SELECT q.source, q.ready_at FROM rowmill.queue q
                     WHERE q.state = 'ready' AND q.lane = o.lane
                     ORDER BY q.lane, q.source, q.rank, q.ready_at LIMIT $1) q
-             LIMIT $1) some
-     GROUP BY some.source
+             LIMIT $1) part
+     GROUP BY part.source
     UNION ALL
-    SELECT coalesce(k.lane, ''), some.source, 'scheduled', count(*), NULL
+    SELECT coalesce(k.lane, ''), part.source, 'scheduled', count(*), NULL
       FROM (SELECT q.lane, q.source FROM rowmill.queue q
-             WHERE q.state = 'scheduled' ORDER BY q.ready_at LIMIT $1) some
+             WHERE q.state = 'scheduled' ORDER BY q.ready_at LIMIT $1) part
       LEFT JOIN known k USING (lane)
      GROUP BY 1, 2
     UNION ALL
-    SELECT coalesce(k.lane, ''), some.source, 'running', count(*), NULL
+    SELECT coalesce(k.lane, ''), part.source, 'running', count(*), NULL
       FROM (SELECT q.lane, q.source FROM rowmill.queue q
-             WHERE q.state = 'claimed' ORDER BY q.worker LIMIT $1) some
+             WHERE q.state = 'claimed' ORDER BY q.worker LIMIT $1) part
       LEFT JOIN known k USING (lane)
      GROUP BY 1, 2
     UNION ALL
-    SELECT coalesce(k.lane, ''), some.source, 'held', count(*), NULL
+    SELECT coalesce(k.lane, ''), part.source, 'held', count(*), NULL
       FROM (SELECT q.lane, q.source FROM rowmill.queue q
-             WHERE q.state = 'held' ORDER BY q.lane LIMIT $1) some
+             WHERE q.state = 'held' ORDER BY q.lane LIMIT $1) part
       LEFT JOIN known k USING (lane)
      GROUP BY 1, 2
 )
