@@ -309,10 +309,10 @@ def _queue(fleet: FleetView, sources: Collection[str]) -> Iterator[Metric]:
         lane, source = entry.lane or OTHER, source_of(entry.source)
         jobs[lane, source, entry.state] += entry.jobs
         if entry.oldest_wait is not None:
-            oldest[lane, source] = max(oldest[lane, source], entry.oldest_wait)
+            oldest[lane, source] = max(oldest[lane, source], entry.oldest_wait)  # never below 0
     depth = GaugeMetricFamily(
         "rowmill_queue_jobs",
-        "Unfinished jobs of the whole fleet, each number counted up to 10000.",
+        "Unfinished jobs of the whole fleet, each number counted up to 2000.",
         labels=("lane", "source", "state"),
     )
     for lane, source in sorted({(lane, source) for lane, source, _ in jobs}):

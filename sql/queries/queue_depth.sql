@@ -63,6 +63,6 @@ WITH RECURSIVE known AS MATERIALIZED (
      GROUP BY 1, 2
 )
 SELECT c.lane, s.name AS source, c.state, c.count,
-       extract(epoch FROM greatest(clock_timestamp() - c.oldest, interval '0'))::double precision AS oldest_wait_s
+       extract(epoch FROM clock_timestamp() - c.oldest)::double precision AS oldest_wait_s
   FROM counted c JOIN sources s ON s.id = c.source
  WHERE c.count > 0

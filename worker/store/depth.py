@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from worker.store.reading import stored_query
 from worker.store.store import Store
 
-COUNTED_UP_TO = 10_000
+COUNTED_UP_TO = 2_000
 
 _GATES = """
 SELECT k.lane,
