@@ -53,6 +53,7 @@ class LateJournal(ClaimJournal):
     ) -> None:
         super().__init__(ledger, queue_id=0, token=0, worker=worker)
         self.times[row["id"]] = row["intended_at"]
+        self.providers[row["id"]] = row["provider"]
         self._store = store
         self._job = Found(row["source"], row["row_key"])
         self._unwanted = unwanted
@@ -67,6 +68,7 @@ class LateJournal(ClaimJournal):
         told = clean({**entry, "result": result, "cost_cents": cost_cents})
         try:
             if await upkeep.deliver_late(self._store, self._job, told):
+                self._spent(submission, cost_cents)
                 log.info("late.success", source=self._job.source, key=self._job.key)
         except Refused:  # the row can't take it; what it cost is known all the same
             log.exception("late.refused", source=self._job.source, key=self._job.key)

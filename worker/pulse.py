@@ -12,8 +12,6 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any
 
 import structlog
@@ -21,76 +19,10 @@ import structlog
 from worker.executor import Running
 from worker.ledger import Lease, boottime
 from worker.store import Pulse, Store, StoreError, Unavailable
-from worker.transitions import Settlement
+from worker.tallies import Statistics
+from worker.vitals import Turns
 
 log = structlog.get_logger()
-BUCKETS = 32
-STEPS, STEP = 30, 2.0
-"""Arrivals are told of the last minute, in steps of two seconds."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What happened in one lane since the last pulse; times in powers of two milliseconds."""
-
-    started: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    retried: int = 0
-    yielded: int = 0
-    waits: list[int] = field(default_factory=lambda: [0] * BUCKETS)
-    runs: list[int] = field(default_factory=lambda: [0] * BUCKETS)
-    arrived: list[int] = field(default_factory=lambda: [0] * STEPS)
-    """What left the queue, by how many times two seconds before it had come."""
-
-
-LEAVES = ("succeed", "fail", "cancel")
-
-_COUNTS = {
-    "succeed": "succeeded",
-    "fail": "failed",
-    "retry": "retried",
-    "yield": "yielded",
-    "wait": "yielded",
-}
-
-
-class Statistics:
-    def __init__(self) -> None:
-        self._lanes: dict[tuple[str, str], Tally] = defaultdict(Tally)
-
-    def started(self, running: Running) -> None:
-        tally = self._lanes[running.attempt.source, running.attempt.lane]
-        tally.started += 1
-        tally.waits[_bucket(running.waited_ms)] += 1
-
-    def settled(self, settlement: Settlement, age: float | None = None) -> None:
-        """`age` is how many seconds ago its row was enqueued, where that is known."""
-        tally = self._lanes[settlement.source, settlement.lane]
-        if settlement.verb in LEAVES and age is not None and age < STEPS * STEP:
-            tally.arrived[max(0, int(age / STEP))] += 1
-        name = _COUNTS.get(settlement.verb)
-        if name:
-            setattr(tally, name, getattr(tally, name) + 1)
-        if settlement.verb == "succeed":
-            tally.runs[_bucket(settlement.duration_ms)] += 1
-
-    def take(self, worker: int) -> list[dict[str, Any]]:
-        taken, self._lanes = self._lanes, defaultdict(Tally)
-        return [
-            {
-                "worker": worker,
-                "source": source,
-                "lane": lane,
-                **{name: getattr(tally, name) for name in Tally.__dataclass_fields__},
-                "arrived": list(accumulate(tally.arrived)) if any(tally.arrived) else [],
-            }
-            for (source, lane), tally in taken.items()
-        ]
-
-
-def _bucket(milliseconds: int) -> int:
-    return min(BUCKETS - 1, max(0, milliseconds).bit_length())
 
 
 class PulseLoop:
@@ -107,6 +39,7 @@ class PulseLoop:
         given_up: Callable[[], Any],
         stoppable: Callable[[str], bool],
         seconds: float,
+        turns: Turns | None = None,
     ) -> None:
         self._store = store
         self._lease = lease
@@ -118,6 +51,7 @@ class PulseLoop:
         self._given_up = given_up
         self._stoppable = stoppable
         self._seconds = seconds
+        self._turns = turns or Turns()
         self._strangers: dict[int, int] = {}
         self._written: dict[tuple[int, int], tuple[float, str | None]] = {}
         self.statistics = Statistics()
@@ -125,7 +59,8 @@ class PulseLoop:
     async def run(self) -> None:
         while True:
             try:
-                await self.run_once()
+                with self._turns.turn("pulse"):
+                    await self.run_once()
             except StoreError as error:
                 log.warning("pulse.failed", error=str(error))
             await asyncio.sleep(self._seconds)

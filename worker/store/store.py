@@ -10,8 +10,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
 
-from worker.store.errors import translated
-from worker.store.pool import Line, Pool, open_pool
+from worker.store.errors import Traffic, translated
+from worker.store.pool import Line, Pool, answers, open_pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,27 +109,35 @@ SELECT h.alive, h.queue_ids, h.tokens,
 
 
 class Store:
-    def __init__(self, pool: Pool, *, pooled: bool, dsn: str) -> None:
+    def __init__(
+        self, pool: Pool, *, pooled: bool, dsn: str, traffic: Traffic | None = None
+    ) -> None:
+        self.traffic = traffic or Traffic()
         self._pool = pool
-        self._line = Line(dsn, pooled=pooled)
+        self._line = Line(dsn, pooled=pooled, traffic=self.traffic)
         self.pooled = pooled
         self.dsn = dsn
 
     @classmethod
     async def open(cls, dsn: str, size: int = 8) -> Self:
-        pool, pooled = await open_pool(dsn, size)
-        return cls(pool, pooled=pooled, dsn=dsn)
+        traffic = Traffic()
+        pool, pooled = await open_pool(dsn, size, traffic)
+        return cls(pool, pooled=pooled, dsn=dsn, traffic=traffic)
+
+    async def answers(self) -> bool:
+        """Whether the database does, on a connection that nobody else has or waits for."""
+        return await answers(self.dsn)
 
     async def close(self) -> None:
         self._line.close()
         self._pool.terminate()
 
     async def fetch(self, sql: str, *args: Any) -> list[Any]:
-        with translated():
+        with translated(self.traffic):
             return list(await self._pool.fetch(sql, *args))
 
     async def value(self, sql: str, *args: Any) -> Any:
-        with translated():
+        with translated(self.traffic):
             return await self._pool.fetchval(sql, *args)
 
     @asynccontextmanager
@@ -152,7 +160,7 @@ class Store:
 
     async def script(self, sql: str) -> None:
         """Several statements without parameters."""
-        with translated():
+        with translated(self.traffic):
             await self._pool.execute(sql)
 
     # ------------------------------------------------------------------ workers
