@@ -315,6 +315,7 @@ CREATE FUNCTION rowmill.counted(p_pages integer DEFAULT 200, p_exact integer DEF
     LANGUAGE plpgsql STABLE
     SET enable_seqscan TO 'off'
     SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
     AS $$
 #variable_conflict use_column
 DECLARE
