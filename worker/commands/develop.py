@@ -72,6 +72,28 @@ def docs(
     _write(path, reference.page(typer.main.get_command(cli.app)), "rowmill dev docs", check=check)
 
 
+@app.command()
+def pictures(
+    minutes: Annotated[
+        float, typer.Option(min=0.5, help="How long the fleet runs before it is drawn.")
+    ] = 12.0,
+) -> None:
+    """
+    Draw the README's pictures of status and watch: a fleet is started, and runs for some minutes.
+
+    rowmill dev pictures --minutes 2
+    """
+    import asyncio
+    from pathlib import Path
+
+    import worker
+    from worker.demo.pictures import draw
+
+    docs = Path(worker.__file__).parents[1] / "docs"
+    for path in asyncio.run(draw(docs / "pictures", minutes)):
+        typer.echo(f"wrote docs/pictures/{path.name}")
+
+
 def _write(path: Path, wanted: str, command: str, *, check: bool) -> None:
     """A generated file; or, to check it, how it differs from what would be written."""
     name = f"{path.parent.name}/{path.name}"
