@@ -24,6 +24,7 @@ from worker.commands import (
     providers,
     reconciling,
     trying,
+    watching,
 )
 
 app = typer.Typer(
@@ -52,6 +53,7 @@ app.command(rich_help_panel=RUNNING)(fleet.run)
 app.command(rich_help_panel=RUNNING)(fleet.demo)
 app.command(rich_help_panel=RUNNING)(fleet.sandbox)
 app.command(rich_help_panel=LOOKING)(overview.status)
+app.command(rich_help_panel=LOOKING)(watching.watch)
 app.command(rich_help_panel=LOOKING)(providers.providers)
 app.command(rich_help_panel=LOOKING)(health.doctor)
 app.add_typer(job.app, name="job", rich_help_panel=LOOKING)

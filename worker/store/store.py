@@ -102,8 +102,11 @@ class Store:
         self.dsn = dsn
 
     @classmethod
-    async def open(cls, dsn: str, size: int = 8) -> Self:
-        pool, pooled = await open_pool(dsn, size)
+    async def open(
+        cls, dsn: str, size: int = 8, *, name: str = "rowmill", within: float = 60
+    ) -> Self:
+        """`name` is what the server's own views call us, `within` the seconds a statement may take."""
+        pool, pooled = await open_pool(dsn, size, name=name, within=within)
         return cls(pool, pooled=pooled, dsn=dsn)
 
     async def close(self) -> None:

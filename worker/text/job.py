@@ -16,8 +16,8 @@ CALLS = (
 ACTIONS = ("when", "who", "action", "what came of it")
 
 
-def print_job(story: Row) -> None:
-    console = new_console()
+def print_job(story: Row, console: Console | None = None) -> None:
+    console = console or new_console()
     console.print(f"{story['source']}/{story['key']}  ({story['relation']}, {story['platform']})")
     console.print(story["why"], soft_wrap=True)
     if story["queue"]:
