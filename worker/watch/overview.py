@@ -42,13 +42,12 @@ def _second(kept: Kept, width: int, now: float) -> Text:
 
 
 def _sums(sums: Row, report: Row) -> Text:
-    spent = money(str(sums["spend_cents"])) or "$0"
     parts = [
         ("ready ", f"{sums['ready']:,}"),
         ("running ", f"{sums['running']}/{sums['slots']}"),
-        ("in ", f"{sums['per_minute_in']}/min"),
+        ("in ", f"{sums['per_minute_in']}"),
         ("out ", f"{sums['per_minute_out']}/min"),
-        ("spent today ", spent),
+        ("today ", money(str(sums["spend_cents"])) or "$0"),
     ]
     text = Text(no_wrap=True, end="")
     for label, value in parts:

@@ -28,13 +28,13 @@ def matches(row: Row, text: str, *names: str) -> bool:
 # --------------------------------------------------------------------------- lanes
 
 LANES = (
-    Column("lane", 13, weight=3),
+    Column("lane", 16, weight=3),
     Column("table", 14, weight=2, leaves=7),
     Column("running", 10, weight=1),
     Column("ready", 6, right=True),
     Column("later", 5, right=True, leaves=4),
     Column("held", 4, right=True),
-    Column("fail 1h", 7, right=True, leaves=3),
+    Column("fail", 4, right=True, leaves=3),
     Column("oldest", 6, right=True),
     Column("in/m", 5, right=True, leaves=2),
     Column("out/m", 5, right=True),
@@ -94,7 +94,7 @@ def _matters(lane: Row) -> tuple[object, ...]:
     """Trouble with work behind it, then work, then the rest; by name among equals."""
     waits = lane["ready"] + lane["scheduled"]
     trouble = bool(lane["held"] or ((lane["paused"] or lane["broken_until"]) and waits))
-    busy = bool(lane["running"] or waits)
+    busy = bool(lane["running"] or lane["held"] or waits)
     return (not trouble, not busy, lane["lane"], lane["source"])
 
 

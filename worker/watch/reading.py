@@ -53,9 +53,9 @@ class Reader:
         self._turn = 0
 
     async def open(self) -> None:
-        """Raises what is wrong with the database before a screen hides it."""
+        """The first report; raises what is wrong with the database before a screen hides it."""
         self.store = await self._open()
-        self._jobs = await RunningJobs.of(self.store)
+        await self._ask()
 
     async def close(self) -> None:
         """At once: a statement may never be answered."""
@@ -64,11 +64,13 @@ class Reader:
             await store.close()
 
     async def run(self) -> None:
+        rest = self._every
         while True:
+            await asyncio.sleep(rest)
             began = time.monotonic()
             await self._asked()
             self._told()
-            await asyncio.sleep(pause_after(self._every, time.monotonic() - began))
+            rest = pause_after(self._every, time.monotonic() - began)
 
     def report_next(self) -> None:
         """Something was done: the next turn shows what came of it."""
@@ -98,16 +100,16 @@ class Reader:
                 question.exception()  # told already
 
     async def _ask(self) -> None:
+        """A connection, or one statement."""
         if self.store is None:
             self.store = await self._open()
-        elif self._jobs is None or self._turn >= MAPS_ANEW:
+        elif self._turn % 2 == 0:
+            self._kept.reported(await reports.status(self.store), time.time())
+            self._turn += 1
+        elif self._jobs is None or self._turn > MAPS_ANEW:
             self._jobs = await RunningJobs.of(self.store)
-            self._turn = 0
-        elif self._turn % 2:
+            self._turn = 1
+        else:
             rows = await self._jobs.read(self.store, self._text())
             self._kept.told_running(rows, time.time())
-            self._turn += 1
-        else:
-            report = await reports.status(self.store)
-            self._kept.reported(report, time.time())
             self._turn += 1

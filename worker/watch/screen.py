@@ -146,7 +146,7 @@ class Watch(App[int]):
         hands = panels.workers(report, self._text, panels.WORKER_SORTS[self._sorts["workers"]])
         workers.show(self._titled("Workers", "workers"), list(map(panels.worker_line, hands)))
         count = len(report["needs_person"])
-        needs.show(f"Needs a person: {count}" if count else "Needs a person", panels.needs_lines(report))
+        needs.show(f"Needs a person: {count}", panels.needs_lines(report))
 
     def _titled(self, title: str, panel: str) -> str:
         if self._text:
