@@ -687,8 +687,18 @@ $$;
 CREATE FUNCTION rowmill.register(p_worker bigint, p_name text, p_version text, p_lanes text[], p_slots integer, p_lease double precision) RETURNS void
     LANGUAGE sql
     AS $$
-    INSERT INTO rowmill.workers (id, name, version, lanes, slots, lease)
-    VALUES (p_worker, p_name, p_version, p_lanes, p_slots, make_interval(secs => p_lease))
+    SELECT rowmill.register(p_worker, p_name, p_version, p_lanes, p_slots, p_lease, NULL)
+$$;
+
+--
+-- Name: register(bigint, text, text, text[], integer, double precision, text); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.register(p_worker bigint, p_name text, p_version text, p_lanes text[], p_slots integer, p_lease double precision, p_host text) RETURNS void
+    LANGUAGE sql
+    AS $$
+    INSERT INTO rowmill.workers (id, name, version, lanes, slots, lease, host)
+    VALUES (p_worker, p_name, p_version, p_lanes, p_slots, make_interval(secs => p_lease), p_host)
 $$;
 
 --
@@ -1495,7 +1505,11 @@ CREATE TABLE rowmill.workers (
     started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     heartbeat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     alive_since timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    stopped_at timestamp with time zone
+    stopped_at timestamp with time zone,
+    host text,
+    drain_asked_at timestamp with time zone,
+    drain_asked_by text,
+    drain_reason text
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
 

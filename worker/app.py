@@ -2,6 +2,8 @@
 
 Worker.open()    connects and builds; Worker.start() registers and starts the loops
 Worker.drain()   stops claiming, finishes or hands back, says good-bye
+
+Whoever starts a worker drains it: when told to stop, or when `Worker.asked_to_leave` is set.
 """
 
 from __future__ import annotations
@@ -73,6 +75,8 @@ class Worker:
         self.id = secrets.randbits(63)
         self.name = settings.worker_name or f"{socket.gethostname()}:{os.getpid()}"
         self.draining = False
+        self.asked_to_leave = asyncio.Event()
+        """An operator said `rowmill drain`."""
         self._providers = providers
         self._client = client
         self._coordination = coordination
@@ -147,6 +151,7 @@ class Worker:
             jobs=lambda: [job for job in self._inflight.values() if job is not None],
             holds=self._holds,
             draining=lambda: self.draining,
+            drain=self._leave_when_asked,
             given_up=self._begin_again,
             stoppable=self._stoppable,
             seconds=min(settings.pulse_seconds, settings.lease_seconds / 5),
@@ -235,6 +240,7 @@ class Worker:
             lanes=self._lanes,
             slots=self.settings.slots,
             lease=self.settings.lease_seconds,
+            host=socket.gethostname(),
         )
 
     async def _begin_again(self) -> None:
@@ -245,6 +251,13 @@ class Worker:
         self.id = secrets.randbits(63)
         await self._register()
         log.warning("worker.registered_again", worker=self.name)
+
+    def _leave_when_asked(self) -> None:
+        """Nothing is claimed from here on, whenever its host comes to call `drain`."""
+        if not self.draining:
+            log.info("worker.asked_to_leave", worker=self.name)
+        self.draining = True
+        self.asked_to_leave.set()
 
     async def drain(self) -> None:
         """Stop claiming, finish or hand back within the grace period, leave."""

@@ -2,7 +2,8 @@
 
 The heartbeat's answer says which claims are still ours. A job whose claim is gone is stopped; a
 claim we know nothing of (its answer was lost with a connection) is handed back. Running jobs that
-the platform's stop rule cancels are stopped, too.
+the platform's stop rule cancels are stopped, too. The answer also says that an operator wants this
+worker to leave.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class PulseLoop:
         jobs: Callable[[], Iterable[Running]],
         holds: Callable[[int, int], bool],
         draining: Callable[[], bool],
+        drain: Callable[[], None],
         given_up: Callable[[], Any],
         stoppable: Callable[[str], bool],
         seconds: float,
@@ -101,6 +103,7 @@ class PulseLoop:
         self._jobs = jobs
         self._holds = holds
         self._draining = draining
+        self._drain = drain
         self._given_up = given_up
         self._stoppable = stoppable
         self._seconds = seconds
@@ -122,6 +125,8 @@ class PulseLoop:
         pulse = await self._store.heartbeat(
             self._worker(), running=len(jobs), draining=self._draining()
         )
+        if pulse.drain:
+            self._drain()  # first: the next incarnation of one that was given up isn't asked again
         if not pulse.alive:
             log.error("worker.given_up", worker=self._worker())
             await self._given_up()

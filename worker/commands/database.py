@@ -19,7 +19,9 @@ def migrate(as_json: AsJson = False) -> None:
     """
     Make or bring up to date the schema `rowmill`; safe to repeat, and for many at once.
 
-    Nothing of your own tables is touched.
+    Nothing of your own tables is touched. Old workers and new ones may run side by side meanwhile.
+
+    rowmill migrate
     """
     from worker.store.migrations import migrate as apply
 
@@ -53,6 +55,10 @@ def attach(
     rowmill attach maps/shop.toml --dry-run
 
     rowmill attach photomemory --schema photomemory
+    \f
+    `--dry-run` does all of the first part in a transaction that is rolled back, and prints the SQL. `--schema` names the schema that holds what the map and its rules call `public.`; it must exist. One platform is attached once
+    in a database: to move it, detach it first. All that a map can't work with in this database is said together; what is only worth knowing (the platform's `attach.sql` says so, or a column without a time zone is filled
+    in another one than the map's) is printed as `warning: …` on standard error. With `--json`: `{"platform", "schema", "tables", "dry_run", "warnings", "sql"}`.
     """
     from worker.generate.words import relation
     from worker.maps import load
@@ -96,6 +102,8 @@ def detach(
 
     Jobs that run now are abandoned where they are; drain the workers first. The record of what
     was paid stays.
+
+    rowmill detach photomemory
     """
     from worker.commands.problems import PlainError
     from worker.store.attaching import detach as apply
@@ -133,6 +141,12 @@ def platforms(
     rowmill platforms
 
     rowmill platforms photomemory --show schema --schema shop | psql …
+    \f
+    It tells which of them `rowmill demo --platform NAME` can show. With `--show schema` or `--show sample` it prints that platform's tables, or customers to try it with, as SQL; `--schema` makes it that of another schema:
+
+        rowmill platforms photomemory --show schema --schema shop | psql -v ON_ERROR_STOP=1 "$ROWMILL_DATABASE_URL"
+        rowmill platforms photomemory --show sample --schema shop | psql -v ON_ERROR_STOP=1 "$ROWMILL_DATABASE_URL"
+        rowmill attach photomemory --schema shop
     """
     from worker.settings import Settings
 

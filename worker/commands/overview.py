@@ -50,7 +50,13 @@ def main(
 
 
 def version(as_json: AsJson = False) -> None:
-    """The version of this program."""
+    """
+    The version of this program.
+
+    rowmill version
+
+    rowmill --version
+    """
     from worker import __version__
 
     if as_json:

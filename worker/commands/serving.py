@@ -1,4 +1,4 @@
-"""A worker process: start, wait for a signal, drain."""
+"""A worker process: start, wait for a signal or an operator's word, drain."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ async def _open(settings: Settings) -> Worker:
 
 
 def _on_signals(stop: asyncio.Event) -> None:
-    """The first signal drains; the second ends the process at once, as `kill -9` would."""
+    """The first signal drains; the second ends the process at once, as `kill -9` would.
+
+    Also of a worker that drains because an operator said so: it was told by no signal yet.
+    """
 
     def received(number: signal.Signals) -> None:
         if stop.is_set():
@@ -86,7 +89,10 @@ async def _check_schema(dsn: str, *, migrate_first: bool) -> None:
 
 
 async def _until_stopped(worker: Worker, stop: asyncio.Event, *, burst: bool) -> None:
-    waiting: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
+    waiting: list[asyncio.Task[Any]] = [
+        asyncio.create_task(stop.wait()),
+        asyncio.create_task(worker.asked_to_leave.wait()),
+    ]
     if burst:
         waiting.append(asyncio.create_task(worker.until_done()))
     try:

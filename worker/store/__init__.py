@@ -9,6 +9,8 @@ turns.py       what the fleet may do only so often
 upkeep.py      partitions, sweeps, clean-up
 finding.py     which job a person means
 gates.py       pause, resume, limit
+fleet.py       who works
+draining.py    asking workers to leave
 acts.py        retry, cancel, resolve
 reports.py     what status reads
 story.py       what job show reads, and why a job waits

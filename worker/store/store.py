@@ -65,6 +65,8 @@ class Pulse:
     alive: bool
     claims: dict[int, int]
     """Queue id → token of everything that is still ours."""
+    drain: bool
+    """An operator wants this worker to leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple | frozenset):
         return list(value)
     return str(value)
+
+
+# Whether it was asked to drain is read beside the function, whose result older workers read, too.
+# Also of an incarnation that was given up before it heard.
+_HEARTBEAT = """
+SELECT h.alive, h.queue_ids, h.tokens,
+       (SELECT w.drain_asked_at IS NOT NULL FROM rowmill.workers w WHERE w.id = $1) AS drain
+  FROM rowmill.heartbeat($1, $2, $3) h
+"""
 
 
 class Store:
@@ -137,26 +148,23 @@ class Store:
         lanes: Sequence[str],
         slots: int,
         lease: float,
+        host: str | None = None,
     ) -> None:
         await self.value(
-            "SELECT rowmill.register($1, $2, $3, $4, $5, $6)",
+            "SELECT rowmill.register($1, $2, $3, $4, $5, $6, $7)",
             worker,
             name,
             version,
             list(lanes),
             slots,
             lease,
+            host,
         )
 
     async def heartbeat(self, worker: int, *, running: int, draining: bool) -> Pulse:
-        (row,) = await self.fetch(
-            "SELECT alive, queue_ids, tokens FROM rowmill.heartbeat($1, $2, $3)",
-            worker,
-            running,
-            draining,
-        )
+        (row,) = await self.fetch(_HEARTBEAT, worker, running, draining)
         claims = dict(zip(row["queue_ids"] or (), row["tokens"] or (), strict=True))
-        return Pulse(row["alive"], claims)
+        return Pulse(row["alive"], claims, bool(row["drain"]))
 
     async def rescue(self, worker: int) -> int:
         return int(await self.value("SELECT rowmill.rescue($1)", worker))

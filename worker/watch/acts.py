@@ -7,7 +7,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from worker.store import Store, acts, gates, story
+from worker.store import Store, acts, draining, gates, story
 from worker.store.finding import UnknownName
 from worker.watch.kept import Row
 from worker.watch.lines import clean
@@ -34,6 +34,16 @@ async def resume(store: Store, lane: str, *, who: str, providers: Iterable[str])
     if left:
         said += "; still paused: " + ", ".join(clean(gate.subject) for gate in left)
     return said
+
+
+async def drain(store: Store, worker: str, who: str) -> str:
+    asked = await draining.drain(store, worker, who)
+    name = clean(asked.worker["name"])
+    return {
+        "asked": f"{name} drains: it claims nothing more, and ends when its jobs are done",
+        "asked before": f"{name} was asked already",
+        "draining": f"{name} drains already",
+    }.get(asked.verdict, f"{name} is {asked.verdict}: it can't hear; others take its jobs")
 
 
 async def retry(store: Store, source: str, key: str, who: str) -> str:

@@ -268,7 +268,18 @@ class Watch(App[int]):
 
     @work(exclusive=True, group="acts")
     async def action_drain(self) -> None:
-        self._say("drain isn't there yet")
+        panel, key = self._panels[2], self._panels[2].key
+        worker = next((w for w in self._report["workers"] if str(w["id"]) == key), None)
+        if self._here is not panel or worker is None:
+            self._say("d drains a worker: go to the workers with Tab")
+            return
+        question = Question(
+            f"Drain worker {clean(worker['name'])}?",
+            f"It claims nothing more, finishes its {worker['running']} jobs, or hands them on "
+            "after its grace, and ends.",
+        )
+        if await self.push_screen_wait(question) is not None:
+            await self._do(lambda s: acts.drain(s, worker["id"], self._who))
 
     async def _do(self, act: Callable[[Store], Awaitable[str]]) -> None:
         self._say("…")
