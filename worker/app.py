@@ -330,7 +330,7 @@ class Worker:
         journal = ClaimJournal(
             self.ledger, queue_id=claim.queue_id, token=claim.token, worker=self.id
         )
-        running = Running(attempt, job, journal, time.monotonic(), claim.waited_ms)
+        running = Running(attempt, job, journal, time.monotonic(), claim.waited_ms, claim.age_ms)
         self._inflight[claim.queue_id, claim.token] = running
         self.pulse.statistics.started(running)
         self.executor.launch(running)
@@ -375,14 +375,14 @@ class Worker:
         )
 
     def _settled(self, settlement: Settlement, verdict: str) -> None:
+        claim = (settlement.queue_id, settlement.token)
+        held = self._inflight.get(claim)
         if verdict == "settled":
-            self.pulse.statistics.settled(settlement)
+            self.pulse.statistics.settled(settlement, held.age if held else None)
         else:
             log.info(
                 "job.not_settled", source=settlement.source, key=settlement.key, verdict=verdict
             )
-        claim = (settlement.queue_id, settlement.token)
-        held = self._inflight.get(claim)
         if settlement.verb == "cancel" and held is not None and held.journal.open:
             self.executor.leave(held)
         else:

@@ -77,6 +77,8 @@ class Running:
     claimed_at: float
     """Monotonic time of its claim, to tell it from claims a heartbeat can't know yet."""
     waited_ms: int
+    age_ms: int = 0
+    """How old its row in the queue was then."""
     percent: float = 0.0
     lost: bool = False
     draining: bool = False
@@ -97,6 +99,11 @@ class Running:
     @property
     def duration_ms(self) -> int:
         return int((time.monotonic() - self.began) * 1000)
+
+    @property
+    def age(self) -> float:
+        """Seconds since its row was enqueued."""
+        return self.age_ms / 1000 + time.monotonic() - self.claimed_at
 
 
 class JobContext:

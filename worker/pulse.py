@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import structlog
@@ -24,6 +25,8 @@ from worker.transitions import Settlement
 
 log = structlog.get_logger()
 BUCKETS = 32
+STEPS, STEP = 30, 2.0
+"""Arrivals are told of the last minute, in steps of two seconds."""
 
 
 @dataclass(slots=True)
@@ -37,7 +40,11 @@ class Tally:
     yielded: int = 0
     waits: list[int] = field(default_factory=lambda: [0] * BUCKETS)
     runs: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+    arrived: list[int] = field(default_factory=lambda: [0] * STEPS)
+    """What left the queue, by how many times two seconds before it had come."""
 
+
+LEAVES = ("succeed", "fail", "cancel")
 
 _COUNTS = {
     "succeed": "succeeded",
@@ -57,8 +64,11 @@ class Statistics:
         tally.started += 1
         tally.waits[_bucket(running.waited_ms)] += 1
 
-    def settled(self, settlement: Settlement) -> None:
+    def settled(self, settlement: Settlement, age: float | None = None) -> None:
+        """`age` is how many seconds ago its row was enqueued, where that is known."""
         tally = self._lanes[settlement.source, settlement.lane]
+        if settlement.verb in LEAVES and age is not None and age < STEPS * STEP:
+            tally.arrived[max(0, int(age / STEP))] += 1
         name = _COUNTS.get(settlement.verb)
         if name:
             setattr(tally, name, getattr(tally, name) + 1)
@@ -73,6 +83,7 @@ class Statistics:
                 "source": source,
                 "lane": lane,
                 **{name: getattr(tally, name) for name in Tally.__dataclass_fields__},
+                "arrived": list(accumulate(tally.arrived)) if any(tally.arrived) else [],
             }
             for (source, lane), tally in taken.items()
         ]

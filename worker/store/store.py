@@ -48,6 +48,8 @@ class Claimed:
     tenant: str | None
     ready_at: datetime
     waited_ms: int
+    age_ms: int
+    """Since its row was enqueued: a schedule, earlier tries and their pauses are part of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,7 @@ class Store:
                 tenant=r["tenant"],
                 ready_at=r["ready_at"],
                 waited_ms=r["waited_ms"],
+                age_ms=r["age_ms"],
             )
             for r in rows
         ]
@@ -280,10 +283,10 @@ class Store:
     async def add_pulses(self, rows: Sequence[Mapping[str, Any]]) -> None:
         await self.value(
             "INSERT INTO rowmill.pulses (worker, source, lane, started, succeeded, failed, retried,"
-            " yielded, waits, runs) SELECT worker, source, lane, started, succeeded, failed,"
-            " retried, yielded, waits, runs FROM jsonb_to_recordset($1::jsonb) AS r (worker bigint,"
+            " yielded, waits, runs, arrived) SELECT worker, source, lane, started, succeeded, failed,"
+            " retried, yielded, waits, runs, coalesce(arrived, '{}') FROM jsonb_to_recordset($1::jsonb) AS r (worker bigint,"
             " source text, lane text, started integer, succeeded integer, failed integer,"
-            " retried integer, yielded integer, waits integer[], runs integer[])",
+            " retried integer, yielded integer, waits integer[], runs integer[], arrived integer[])",
             to_json(list(rows)),
         )
 
