@@ -30,6 +30,7 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 def report(at: datetime = NOON, **more: Any) -> dict[str, Any]:
     empty: dict[str, Any] = {"lanes": [], "workers": [], "needs_person": [], "notices": []}
+    empty["history"] = past(0)
     database = {"name": "shop", "server_version": "17.1"}
     return {"at": at.isoformat(), "version": "1", "database": database, **empty, **more}
 
@@ -53,34 +54,39 @@ def ended(history: History, count: int) -> list[int | None]:
 
 
 def test_history_grows_beyond_what_one_report_tells() -> None:
+    """Its stretches end when it was asked, so they move; whole ones that left it are kept."""
     history = History()
     history.add(report(NOON, history=past(1, 2, 3)))
-    assert ended(history, 3) == [1, 2, 3]
-    history.add(report(NOON + timedelta(seconds=30), history=past(1, 2, 5)))
-    assert ended(history, 4) == [None, 1, 2, 5]
-    history.add(report(NOON + timedelta(seconds=60), history=past(2, 5, 7)))
-    assert ended(history, 5) == [None, 1, 2, 5, 7]
+    history.add(report(NOON + timedelta(seconds=30), history=past(1, 3, 4)))
+    assert ended(history, 9) == [1, 3, 4]
+    history.add(report(NOON + timedelta(seconds=60), history=past(2, 3, 5)))
+    assert ended(history, 9) == [1, 2, 3, 5]
+    history.add(report(NOON + timedelta(seconds=130), history=past(3, 5, 7)))
+    assert ended(history, 9) == [1, 2, 3, 5, 7]
+    assert ended(history, 2) == [5, 7]
+    assert ended(history, 0) == []
 
 
-def test_a_gap_in_the_watching_stays_a_gap() -> None:
+def test_a_long_gap_in_the_watching_stays_a_gap() -> None:
     history = History()
     history.add(report(NOON, history=past(1, 2)))
     history.add(report(NOON + timedelta(minutes=4), history=past(3, 4)))
-    assert ended(history, 6) == [1, 2, None, None, 3, 4]
+    assert ended(history, 9) == [1, 2, None, None, 3, 4]
 
 
 def test_history_keeps_only_so_much() -> None:
     history = History()
-    for minute in range(KEPT + 50):
+    for minute in range(0, KEPT * 3, 7):
         history.add(report(NOON + timedelta(minutes=minute), history=past(1, 1)))
-    assert len(history.points) == KEPT
+    assert len(history.last(10_000)) == KEPT + 2
 
 
 def test_a_server_that_counts_in_other_stretches_begins_anew() -> None:
     history = History()
     history.add(report(NOON, history=past(1, 2)))
-    history.add(report(NOON, history=past(3, seconds=120)))
-    assert ended(history, 2) == [None, 3]
+    history.add(report(NOON + timedelta(minutes=1), history=past(2, 2)))
+    history.add(report(NOON + timedelta(minutes=2), history=past(3, seconds=120)))
+    assert ended(history, 9) == [3]
 
 
 def test_silence_is_counted_from_the_last_answer_and_ends_with_the_next() -> None:
@@ -174,9 +180,9 @@ def test_charts_show_the_newest_at_the_right_and_nothing_where_nobody_looked() -
     assert chart([], 3, 2) == ["   ", "   "]
 
 
-def test_the_chart_tells_its_last_whole_minute() -> None:
+def test_the_chart_tells_its_last_stretch() -> None:
     kept = Kept()
-    kept.reported(report(history=past(2, 6, 1)), 0.0)
+    kept.reported(report(history=past(2, 12, seconds=120)), 0.0)
     assert charts(kept, 80, 1).plain.startswith("out 6/min ")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,7 +11,7 @@ from typing import Any
 Row = dict[str, Any]
 
 KEPT = 600
-"""Points of history: as many as the widest chart could show."""
+"""Stretches kept beyond those of a report: as many as the widest chart could show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,40 +34,38 @@ class Point:
 
 @dataclass(slots=True)
 class History:
-    """Points by their stretch of time: each report brings the last ones anew, old ones stay."""
+    """The stretches that end now, as each report tells them, and before them what has left it."""
 
-    points: dict[int, Point] = field(default_factory=dict)
+    recent: list[Point] = field(default_factory=list)
+    older: deque[Point | None] = field(default_factory=lambda: deque(maxlen=KEPT))
+    _base: tuple[float, list[Point]] = (0.0, [])
+    """A report of at most one stretch ago: its oldest ones leave next."""
 
     def add(self, report: Row) -> None:
-        past = report.get("history")
-        if not past:
-            return
-        seconds = float(past["seconds"])
-        if any(point.seconds != seconds for point in self.points.values()):
-            self.points.clear()  # another version answers now
-        newest = int(datetime.fromisoformat(report["at"]).timestamp() // seconds)
-        stretches = list(
-            zip(
-                past["started"],
-                past["succeeded"],
-                past["failed"],
-                past["wait_p50_ms"],
-                strict=True,
-            )
-        )
-        for ago, (started, succeeded, failed, wait) in enumerate(reversed(stretches)):
-            self.points[newest - ago] = Point(
-                seconds, started or 0, (succeeded or 0) + (failed or 0), wait
-            )
-        for old in sorted(self.points)[:-KEPT]:
-            del self.points[old]
+        at, points = datetime.fromisoformat(report["at"]).timestamp(), _points(report["history"])
+        then, leaving = self._base
+        if leaving and leaving[0].seconds != points[0].seconds:
+            self.older.clear()  # another version answers now
+            leaving = []
+        left = int((at - then) // points[0].seconds)
+        if left > 0:
+            gone = leaving[:left] + [None] * (left - len(leaving)) if leaving else []
+            self.older.extend(gone[-KEPT:])
+        if left > 0 or not leaving:
+            self._base = (at, points)
+        self.recent = points
 
     def last(self, count: int) -> list[Point | None]:
         """The newest `count` stretches, oldest first; None where nobody was looking."""
-        if not self.points or count < 1:
-            return []
-        newest = max(self.points)
-        return [self.points.get(number) for number in range(newest - count + 1, newest + 1)]
+        return [*self.older, *self.recent][-count:] if count > 0 else []
+
+
+def _points(told: Row) -> list[Point]:
+    columns = (told[name] for name in ("started", "succeeded", "failed", "wait_p50_ms"))
+    return [
+        Point(told["seconds"], started, succeeded + failed, wait)
+        for started, succeeded, failed, wait in zip(*columns, strict=True)
+    ]
 
 
 @dataclass(slots=True)
@@ -111,7 +110,7 @@ def totals(report: Row) -> Row:
         "scheduled": sum(lane["scheduled"] for lane in lanes),
         "slots": sum(w["slots"] for w in workers),
         "workers": len(workers),
-        "per_minute_in": sum(lane.get("per_minute_in") or 0 for lane in lanes),
+        "per_minute_in": sum(lane["per_minute_in"] for lane in lanes),
         "per_minute_out": sum(lane["per_minute_out"] for lane in lanes),
         "failed": sum(lane["failed_last_hour"] for lane in lanes),
         "spend_cents": sum(float(lane["spend_cents_today"]) for lane in lanes),

@@ -88,9 +88,8 @@ def _known(points: Sequence[Point | None]) -> list[Point]:
 
 
 def _rate(points: Sequence[Point | None]) -> str:
-    """Of the last stretch that is over; the newest one still fills."""
     known = _known(points)
-    return f"{known[-2].per_minute_out:.0f}/min" if len(known) > 1 else ""
+    return f"{known[-1].per_minute_out:.0f}/min" if known else ""
 
 
 def _wait(points: Sequence[Point | None]) -> str:
