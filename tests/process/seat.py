@@ -58,7 +58,12 @@ class Seat:
 
     @classmethod
     async def take(
-        cls, *words: str, dsn: str, size: tuple[int, int] = (80, 24), **environment: str
+        cls,
+        *words: str,
+        dsn: str,
+        size: tuple[int, int] = (80, 24),
+        program: tuple[str, ...] = ("-m", "worker.cli"),
+        **environment: str,
     ) -> Self:
         """Run `rowmill words…` in a terminal of that size."""
         master, slave = pty.openpty()
@@ -71,7 +76,7 @@ class Seat:
         ours = {"ROWMILL_DATABASE_URL": dsn, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}
         before = termios.tcgetattr(slave)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "worker.cli", *words),
+            *(sys.executable, *program, *words),
             env=clean | ours | environment,
             cwd="/",
             stdin=slave,

@@ -17,8 +17,9 @@ from tests.commandline import Rowmill
 from tests.database.conftest import attached
 from tests.database.hand import Hand
 from tests.database.support import add_background, add_texts, add_videos
-from tests.process.fleet import until, until_sql
-from tests.process.postgres import own_postgres
+from tests.process.fleet import Fleet, Sandbox, until, until_sql
+from tests.process.postgres import frozen, own_postgres
+from tests.process.rows import add_media
 from tests.process.seat import Seat, kept
 from worker.embedded import EmbeddedPostgres
 from worker.store import Store
@@ -75,6 +76,7 @@ async def _with_jobs(connection: Any, dsn: str) -> None:
     await connection.execute(
         "UPDATE rowmill.queue SET state = 'held', note = 'nobody knows' WHERE row_key = $1", held
     )
+    await connection.execute("UPDATE rowmill.queue SET enqueued_at = now() - interval '2 hours'")
     await store.close()
 
 
@@ -88,11 +90,23 @@ async def db(postgres: EmbeddedPostgres) -> AsyncIterator[Any]:
 def normalised(screen: str) -> str:
     """Without what differs from run to run; everything keeps its place."""
     screen = re.sub(r"^rowmill .*Z$", "rowmill VERSION  DATABASE  TIME", screen, flags=re.MULTILINE)
-    screen = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]*…?", lambda m: "K" * len(m[0]), screen)
+    screen = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{4,}…?", lambda m: "K" * len(m[0]), screen)
     return re.sub(r" +\d+(\.\d)?(ms|[smhd])\b", lambda m: " " * (len(m[0]) - 1) + "T", screen)
 
 
+# In the middle of stretches of the history, none of them in the last minute.
+LATELY = """
+INSERT INTO rowmill.pulses (at, worker, source, lane, started, succeeded, failed, retried, yielded,
+                            waits, runs, arrived)
+SELECT now() - make_interval(secs => 90 + 120 * n), w.id, 'generation_jobs', 'replicate', 2 * n,
+       n, n, 0, 0, array_fill(0, ARRAY[9 + n]) || 2 * n || array_fill(0, ARRAY[22 - n]),
+       array_fill(0, ARRAY[12]) || 2 * n || array_fill(0, ARRAY[19]), array_fill(0, ARRAY[30])
+  FROM generate_series(1, 5) n, rowmill.workers w
+"""
+
+
 async def test_what_one_sees_and_does(postgres: EmbeddedPostgres, db: Any) -> None:
+    await db.execute(LATELY)
     seat = await Seat.take("watch", dsn=postgres.dsn())
     try:
         await seat.shows("replicate", "95%", "evil", "rowmill retry")
@@ -187,6 +201,9 @@ async def grows(seat: Seat) -> None:
 
 
 async def survives_an_outage(seat: Seat, postgres: EmbeddedPostgres) -> None:
+    with frozen(postgres):
+        await seat.shows("no answer since", "isn't answered yet")
+    await seat.sees(lambda s: "no answer" not in s.text and "ready" in s.text)
     postgres.stop("immediate")
     await seat.shows("no answer since", "replicate")  # the last picture stays
     postgres.start()
@@ -202,11 +219,11 @@ async def test_one_question_a_second_none_while_suspended_and_a_closed_window_en
         await seat.shows("Lanes /replic", "replicate")
         assert not seat.line("openai  ")
 
-        async def eight() -> list[datetime]:
+        async def seven() -> list[datetime]:
             times = [at for pid, at in asked(postgres) if pid not in before]
-            return times if len(times) > 7 else []
+            return times if len(times) > 6 else []
 
-        times = await until(eight)
+        times = await until(seven)
         assert len(times) - 1.5 < (times[-1] - times[0]).total_seconds()
         assert len({pid for pid, _ in asked(postgres)} - before) == 1  # so never two at a time
         seat.press("ctrl+z")
@@ -225,6 +242,68 @@ async def test_one_question_a_second_none_while_suspended_and_a_closed_window_en
         await until_sql(db, gone)
     finally:
         await seat.leave()
+
+
+BREAKS = """
+import sys
+from worker.watch import panels
+secret = "hunter2"
+def breaks(*_):
+    mine = secret
+    raise LookupError("a mistake of ours")
+panels.lanes = breaks
+from worker.cli import main
+sys.argv = ["rowmill", "watch"]
+main()
+"""
+
+
+async def test_a_mistake_of_ours_gives_the_terminal_back(postgres: EmbeddedPostgres) -> None:
+    seat = await Seat.take(dsn=postgres.dsn(), program=("-c", BREAKS), size=(120, 40))
+    try:
+        assert await seat.ended() == 1
+        assert seat.restored
+        assert "LookupError: a mistake of ours" in seat.text
+        assert "hunter2" not in seat.sent.replace(BREAKS, "")
+    finally:
+        await seat.leave()
+
+
+async def test_a_real_worker_s_progress_and_its_leaving(both: str, tmp_path: Path) -> None:
+    """Bars grow as its jobs do; then it is drained from the screen, and ends."""
+    connection = await asyncpg.connect(both)
+    sandbox = await Sandbox.start(tmp_path, duration=8)
+    fleet = Fleet(both, sandbox, tmp_path)
+    worker = await fleet.hire("busy", slots=4)
+    (key,) = await add_media(connection)
+    seat = await Seat.take("watch", dsn=both, size=(100, 30))
+    try:
+        seen = await seat.sees(lambda s: percent(s, key[:8]))
+        await seat.sees(lambda s: percent(s, key[:8]) > seen)
+        seat.press("tab", "tab")
+        await seat.shows("━ Workers")
+        seat.press("d")
+        await seat.shows("Drain worker busy?")
+        seat.press("y")
+        await seat.shows("busy drains: it claims nothing more")
+        await seat.sees(lambda s: "draining" in s.line("░ 1/4"))
+        assert await worker.ended() == 0
+        await seat.sees(lambda s: not s.line("/4"))
+        seat.press("q")
+        assert await seat.ended() == 0
+        assert seat.restored
+        assert await status_of(connection, key) == "completed"
+        assert await connection.fetchval("SELECT who FROM rowmill.actions WHERE action = 'drain'")
+    finally:
+        await seat.leave()
+        await fleet.dismiss()
+        await sandbox.stop()
+        connection.terminate()
+
+
+def percent(seat: Seat, key: str) -> int:
+    found = re.search(r"(\d+)%", seat.line(key))
+    return int(found[1]) if found else 0
 
 
 def asked(postgres: EmbeddedPostgres) -> list[tuple[str, datetime]]:

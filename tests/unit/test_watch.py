@@ -198,12 +198,22 @@ def test_the_panel_with_the_cursor_gets_what_it_wants_first() -> None:
 
 
 def lane(name: str, **more: Any) -> dict[str, Any]:
-    counts = ("ready", "scheduled", "running", "held", "failed_last_hour", "per_minute_out")
+    counts = ("ready", "scheduled", "running", "held", "failed_last_hour")
+    counts += ("per_minute_in", "per_minute_out")
     nothing = (
-        *("limit", "pause_reason", "broken_until", "broken_why", "slow_until", "oldest_wait_s"),
+        *(
+            "limit",
+            "paused_by",
+            "pause_reason",
+            "broken_until",
+            "broken_why",
+            "slow_until",
+            "oldest_wait_s",
+        ),
         *("wait_p50_ms", "wait_p95_ms", "run_p50_ms", "run_p95_ms"),
     )
     plain = {"lane": name, "source": "jobs", "paused": False, "spend_cents_today": "0"}
+    plain |= {f"{count}_estimated": False for count in ("ready", "scheduled", "held")}
     return {**plain, **dict.fromkeys(counts, 0), **dict.fromkeys(nothing), **more}
 
 
@@ -256,6 +266,29 @@ def test_running_jobs_are_sorted_and_found() -> None:
     assert keys(0, "nothing") == []
     assert panels.running_line(rows[1]).cells[0].text == "running"
     assert panels.running_line(rows[2]).cells[0].text == "████████░░  80%"
+
+
+def test_what_was_not_counted_is_marked() -> None:
+    cells = panels.lane_line(lane("x", ready=123_456, ready_estimated=True)).cells
+    assert cells[3].text == "~123k"
+
+
+def test_workers_with_their_age_and_state() -> None:
+    worker = {"id": "1", "name": "a", "host": "h", "version": "1", "slots": 4, "running": 1}
+    worker |= {"alive": True, "draining": False, "lanes": ["openai"], "heartbeat_age_s": 1.0}
+    worker |= {"started_at": (NOON - timedelta(hours=3)).isoformat()}
+    silent = worker | {"id": "2", "alive": False, "lanes": ["replicate"]}
+    answer = report(workers=[worker, silent, worker | {"id": "3", "draining": True}])
+
+    def shown(text: str) -> list[tuple[str, str]]:
+        rows = panels.workers(answer, text, panels.WORKER_SORTS[0])
+        lines = map(panels.worker_line, rows)
+        return [(line.key, line.cells[6].text) for line in lines]
+
+    assert shown("") == [("1", ""), ("2", "silent"), ("3", "draining")]
+    assert shown("replic") == [("2", "silent")]
+    line = panels.worker_line(panels.workers(answer, "", panels.WORKER_SORTS[0])[0])
+    assert [cell.text for cell in line.cells[3:6]] == ["█▌░░░░ 1/4", "1.0s", "3.0h"]
 
 
 def test_what_needs_a_person_comes_with_its_commands() -> None:

@@ -67,6 +67,6 @@ def watch(
     from worker.watch.terminal import show
 
     code = asyncio.run(
-        show(dsn(), every=every, text=lane, who=who(), providers=configured_providers())
+        show(dsn(), every=every, text=lane or "", who=who(), providers=configured_providers())
     )
     raise typer.Exit(code)

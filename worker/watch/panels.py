@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from worker.text.values import duration, money, ms
@@ -55,7 +56,7 @@ def lane_state(lane: Row) -> Cell:
     """Why nothing more is claimed from it; empty where it is open."""
     if lane["paused"]:
         why = f" {clean(lane['pause_reason'])}" if lane["pause_reason"] else ""
-        by = f" by {clean(lane['paused_by'])}" if lane.get("paused_by") else ""
+        by = f" by {clean(lane['paused_by'])}" if lane["paused_by"] else ""
         return Cell(f"paused{by}:{why}" if why else f"paused{by}", BUSY)
     if lane["broken_until"]:
         return Cell(f"breaker: {clean(lane['broken_why'] or '')}", BAD)
@@ -73,12 +74,12 @@ def lane_line(lane: Row) -> Line:
             Cell(clean(lane["lane"]), "bold"),
             Cell(clean(lane["source"]), QUIET),
             Cell(used(lane["running"], lane["limit"], 4), GOOD),
-            Cell(number(lane["ready"])),
-            Cell(number(lane["scheduled"]), QUIET),
-            Cell(number(lane["held"]), BAD),
+            Cell(counted(lane, "ready")),
+            Cell(counted(lane, "scheduled"), QUIET),
+            Cell(counted(lane, "held"), BAD),
             Cell(number(lane["failed_last_hour"]), BAD),
             Cell(duration(lane["oldest_wait_s"])),
-            Cell(number(lane.get("per_minute_in"))),
+            Cell(number(lane["per_minute_in"])),
             Cell(number(lane["per_minute_out"])),
             Cell(ms(lane["wait_p50_ms"])),
             Cell(ms(lane["wait_p95_ms"]), QUIET),
@@ -200,11 +201,11 @@ def worker_line(worker: Row) -> Line:
         str(worker["id"]),
         (
             Cell(clean(worker["name"]), "bold"),
-            Cell(clean(worker.get("host") or ""), QUIET),
+            Cell(clean(worker["host"]), QUIET),
             Cell(clean(worker["version"]), QUIET),
             Cell(used(worker["running"], worker["slots"], 6), GOOD),
             Cell(duration(worker["heartbeat_age_s"])),
-            Cell(duration(worker.get("up_s")), QUIET),
+            Cell(duration(worker["up_s"]), QUIET),
             worker_state(worker),
             Cell(clean(", ".join(worker["lanes"])), QUIET),
         ),
@@ -221,8 +222,9 @@ WORKER_SORTS = (
 
 def workers(report: Row, text: str, sort: Sort) -> list[Row]:
     """Sorting is stable: equals stay as they were answered, the oldest first."""
+    now = datetime.fromisoformat(report["at"])
     found = [
-        worker
+        {**worker, "up_s": (now - datetime.fromisoformat(worker["started_at"])).total_seconds()}
         for worker in report["workers"]
         if matches(worker, text, "name", "host")
         or any(text.casefold() in lane.casefold() for lane in worker["lanes"])
@@ -248,6 +250,12 @@ def needs_lines(report: Row) -> list[Line]:
                 for command in item["commands"]
             )
     return lines or [Line("none", (Cell("Nothing needs a person.", QUIET),))]
+
+
+def counted(lane: Row, name: str) -> str:
+    """With a sign where it was too many to count in a report."""
+    sign = "~" if lane[f"{name}_estimated"] else ""
+    return sign + number(lane[name])
 
 
 def number(value: int | None) -> str:

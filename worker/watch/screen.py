@@ -26,6 +26,8 @@ from worker.watch.reading import OpenStore, Reader
 
 FOOT = "q quit  ? help  Tab panel  / filter  s sort  Enter open  p pause  d drain"
 HEAD = 2
+SAID_FOR = 10.0
+"""Seconds for which the last line tells what came of a key."""
 NOT_NOW = "not done: there is no connection to the database"
 
 
@@ -77,7 +79,7 @@ class Watch(App[int]):
             open_store, self.kept, every=every, text=lambda: self._text, told=self._on_told
         )
         self._who, self._providers = who, tuple(providers)
-        self._said = ""
+        self._said, self._said_at = "", 0.0
         self._written: dict[str, Text] = {}
         self._first = 0
         """The panel that has the cursor, or had it when a dialog opened."""
@@ -128,6 +130,8 @@ class Watch(App[int]):
             return
         kept, width = self.kept, self.size.width
         self._write("head", head(kept, width, time.time()))
+        if time.monotonic() > self._said_at + SAID_FOR:
+            self._said = ""
         self._write("foot", Text(self._said or FOOT, "bold" if self._said else "dim", no_wrap=True))
         if kept.report is not None:
             self._show(kept.report)
@@ -225,8 +229,8 @@ class Watch(App[int]):
         return self._panels[self._first]
 
     def _say(self, text: str) -> None:
-        """In place of the keys, until the next one."""
-        self._said = text
+        """In place of the keys, for a while."""
+        self._said, self._said_at = text, time.monotonic()
         self._draw()
 
     # ----------------------------------------------------------------------- acts
