@@ -27,6 +27,7 @@ from tests.commandline import ROOT
 from tests.process.fleet import WITHIN, until
 
 ALTERNATE, MAIN = "\x1b[?1049h", "\x1b[?1049l"
+KEYBOARD, KEYBOARD_BACK = "\x1b[>", "\x1b[<u"
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 
 _UNKNOWN = re.compile(r"\x1b\[[<>=][0-9;]*u|\x1b\[\?[0-9;]*\$p")
@@ -145,9 +146,15 @@ class Seat:
 
     @property
     def restored(self) -> bool:
-        """The attributes as before, the main screen, the cursor, no answers to questions."""
+        """The attributes as before, the main screen, the cursor, the keyboard's own protocol."""
         at = {code: self.sent.rfind(code) for code in (ALTERNATE, MAIN, HIDE, SHOW)}
-        return self.modes == self.before and at[MAIN] >= at[ALTERNATE] and at[SHOW] >= at[HIDE]
+        kept = self.sent.count(KEYBOARD) == self.sent.count(KEYBOARD_BACK)
+        return (
+            kept
+            and self.modes == self.before
+            and at[MAIN] >= at[ALTERNATE]
+            and at[SHOW] >= at[HIDE]
+        )
 
     # ------------------------------------------------------------------ acting
 

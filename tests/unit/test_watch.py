@@ -50,7 +50,7 @@ def past(*ended: int, seconds: int = 60) -> dict[str, Any]:
 
 
 def ended(history: History, count: int) -> list[int | None]:
-    return [point and point.ended for point in history.last(count)]
+    return [None if point is None else point.ended for point in history.last(count)]
 
 
 def test_history_grows_beyond_what_one_report_tells() -> None:
@@ -109,7 +109,14 @@ def test_a_slow_answer_is_followed_by_as_long_a_rest(took: float, rest: float) -
 
 
 def test_totals_count_the_slots_of_the_living() -> None:
-    lane = {"ready": 2, "running": 1, "held": 0, "scheduled": 4, "per_minute_in": 3}
+    lane: dict[str, Any] = {
+        "ready": 2,
+        "ready_estimated": False,
+        "running": 1,
+        "held": 0,
+        "scheduled": 4,
+        "per_minute_in": 3,
+    }
     lane |= {"per_minute_out": 5, "failed_last_hour": 1, "spend_cents_today": "10.5"}
     workers = [{"alive": True, "slots": 8}, {"alive": False, "slots": 50}]
     sums = totals(report(lanes=[lane, lane], workers=workers))
@@ -198,22 +205,17 @@ def test_the_panel_with_the_cursor_gets_what_it_wants_first() -> None:
 
 
 def lane(name: str, **more: Any) -> dict[str, Any]:
-    counts = ("ready", "scheduled", "running", "held", "failed_last_hour")
-    counts += ("per_minute_in", "per_minute_out")
-    nothing = (
-        *(
-            "limit",
-            "paused_by",
-            "pause_reason",
-            "broken_until",
-            "broken_why",
-            "slow_until",
-            "oldest_wait_s",
-        ),
-        *("wait_p50_ms", "wait_p95_ms", "run_p50_ms", "run_p95_ms"),
-    )
+    counts = [
+        *("ready", "scheduled", "running", "held", "failed_last_hour"),
+        *("per_minute_in", "per_minute_out"),
+    ]
+    nothing = [
+        *("limit", "paused_by", "pause_reason", "broken_until", "broken_why", "slow_until"),
+        *("oldest_wait_s", "wait_p50_ms", "wait_p95_ms", "run_p50_ms", "run_p95_ms"),
+    ]
+    exact = [f"{count}_estimated" for count in ("ready", "scheduled", "held")]
     plain = {"lane": name, "source": "jobs", "paused": False, "spend_cents_today": "0"}
-    plain |= {f"{count}_estimated": False for count in ("ready", "scheduled", "held")}
+    plain |= dict.fromkeys(exact, False)
     return {**plain, **dict.fromkeys(counts, 0), **dict.fromkeys(nothing), **more}
 
 

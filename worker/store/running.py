@@ -40,7 +40,7 @@ WITH m AS MATERIALIZED (
                                               w.name)), lower($1)) > 0)
      ORDER BY q.claimed_at, q.id
      LIMIT {most}
-), r AS (
+), r AS MATERIALIZED (
     {rows}
 )
 SELECT m.name AS source, m.row_key AS key, m.lane, r.kind, m.worker, m.claimed_at AS since,

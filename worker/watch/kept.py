@@ -108,6 +108,7 @@ def totals(report: Row) -> Row:
     return {
         **{name: sum(lane[name] for lane in lanes) for name in ("ready", "running", "held")},
         "scheduled": sum(lane["scheduled"] for lane in lanes),
+        "estimated": any(lane["ready_estimated"] for lane in lanes),
         "slots": sum(w["slots"] for w in workers),
         "workers": len(workers),
         "per_minute_in": sum(lane["per_minute_in"] for lane in lanes),

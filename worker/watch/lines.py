@@ -11,6 +11,8 @@ from rich.text import Text
 
 EIGHTHS = " ▁▂▃▄▅▆▇█"
 GAP = 1
+APART = "\0"
+"""Between the parts of a line's key: the one character that no text of Postgres holds."""
 
 
 def clean(value: object) -> str:

@@ -43,7 +43,7 @@ def _second(kept: Kept, width: int, now: float) -> Text:
 
 def _sums(sums: Row, report: Row) -> Text:
     parts = [
-        ("ready ", f"{sums['ready']:,}"),
+        ("ready ", f"{'~' if sums['estimated'] else ''}{sums['ready']:,}"),
         ("running ", f"{sums['running']}/{sums['slots']}"),
         ("in ", f"{sums['per_minute_in']}"),
         ("out ", f"{sums['per_minute_out']}/min"),

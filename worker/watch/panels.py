@@ -9,7 +9,7 @@ from typing import Any
 
 from worker.text.values import duration, money, ms
 from worker.watch.kept import Row
-from worker.watch.lines import Cell, Column, Line, bar, clean, used
+from worker.watch.lines import APART, Cell, Column, Line, bar, clean, used
 
 GOOD, BUSY, BAD, QUIET = "green", "yellow", "red", "dim"
 
@@ -49,7 +49,7 @@ LANES = (
 
 
 def lane_key(lane: Row) -> str:
-    return f"{lane['lane']}\n{lane['source']}"
+    return f"{lane['lane']}{APART}{lane['source']}"
 
 
 def lane_state(lane: Row) -> Cell:
@@ -78,7 +78,7 @@ def lane_line(lane: Row) -> Line:
             Cell(counted(lane, "scheduled"), QUIET),
             Cell(counted(lane, "held"), BAD),
             Cell(number(lane["failed_last_hour"]), BAD),
-            Cell(duration(lane["oldest_wait_s"])),
+            Cell(duration(lane["oldest_wait_s"]) if lane["ready"] else ""),
             Cell(number(lane["per_minute_in"])),
             Cell(number(lane["per_minute_out"])),
             Cell(ms(lane["wait_p50_ms"])),
@@ -242,11 +242,11 @@ def needs_lines(report: Row) -> list[Line]:
     lines = []
     for name, style in (("needs_person", "bold red"), ("notices", "")):
         for nth, item in enumerate(report[name]):
-            key = f"{name}\n{item['kind']}\n{item['subject']}\n{nth}"
+            key = APART.join((name, item["kind"], item["subject"], str(nth)))
             said = f"{clean(item['subject'])}: {clean(item['message'])}"
             lines.append(Line(key, (Cell(said, style),)))
             lines.extend(
-                Line(f"{key}\n{command}", (Cell(f"    {clean(command)}", "cyan"),))
+                Line(f"{key}{APART}{command}", (Cell(f"    {clean(command)}", "cyan"),))
                 for command in item["commands"]
             )
     return lines or [Line("none", (Cell("Nothing needs a person.", QUIET),))]

@@ -19,7 +19,7 @@ from worker.store.finding import UnknownName
 from worker.watch import acts, panels
 from worker.watch.dialogs import Job, Lane, Question, help_page
 from worker.watch.kept import Kept, Row
-from worker.watch.lines import clean, heights
+from worker.watch.lines import APART, clean, heights
 from worker.watch.listing import Listing
 from worker.watch.overview import charts, head
 from worker.watch.reading import OpenStore, Reader
@@ -36,6 +36,7 @@ class Watch(App[int]):
 
     CSS = """
     Screen, ModalScreen { background: ansi_default; color: ansi_default; }
+    Screen { overflow: hidden; }
     Listing { height: 3; }
     #head { height: 2; }
     #foot { height: 1; }
@@ -304,11 +305,11 @@ class Watch(App[int]):
 
     def on_listing_chosen(self, event: Listing.Chosen) -> None:
         if event.listing.id == "lanes":
-            self._open_lane(*event.key.split("\n"))
+            self._open_lane(*event.key.split(APART))
         elif event.listing.id == "running":
             self._open_job(event.key)
-        elif event.key.startswith("needs_person\nheld\n"):
-            self._open_job(event.key.split("\n")[2])
+        elif event.listing.id == "needs" and event.key.split(APART)[1:2] == ["held"]:
+            self._open_job(event.key.split(APART)[2])
 
     @work(exclusive=True, group="open")
     async def _open_lane(self, lane: str, source: str) -> None:
