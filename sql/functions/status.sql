@@ -120,6 +120,6 @@ END $$;
 
 -- A time as reports tell it: ISO 8601 in UTC, whatever the session's time zone is.
 CREATE OR REPLACE FUNCTION rowmill.iso(p_at timestamptz) RETURNS text
-LANGUAGE sql IMMUTABLE AS $$
-    SELECT to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
+LANGUAGE sql STABLE AS $$
+    SELECT replace(to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'), '.000000', '')
 $$;
