@@ -116,6 +116,7 @@ class Maintenance:
             Chore("allowances", 5.0, self.allowances),
             Chore("triggers", 30.0, self.triggers),
             Chore("orphans", max(2.0, lease / 2), self.orphans),
+            Chore("statistics", 20.0, self.statistics),
             Chore("refreshes", 30.0, scheduled.refreshes),
             Chore("retention", 30.0, scheduled.retention),
             Chore("clean_up", 3600.0, self.clean_up),
@@ -206,6 +207,10 @@ class Maintenance:
                 if source.name == job.source:
                     return await upkeep.unwanted(self._store, source, job.key)
         return False
+
+    async def statistics(self) -> None:
+        await upkeep.condense(self._store)
+        await upkeep.sum_up(self._store)
 
     async def clean_up(self) -> None:
         await upkeep.clean_up(self._store)
