@@ -39,7 +39,7 @@ done
 ASK_FISH = """
 for line in $argv
     complete --do-complete $line
-    echo --
+    printf '%s\\n' --
 end
 """
 
