@@ -25,9 +25,10 @@ ENTRIES = {entry.words: entry for entry in reference.entries(typer.main.get_comm
 """Every command as it is typed, such as `rowmill job show`."""
 
 WITHOUT_RESULT = {
-    *("rowmill run", "rowmill sandbox", "rowmill watch", "rowmill dev schema", "rowmill dev docs"),
+    *("rowmill run", "rowmill sandbox", "rowmill watch", "rowmill completion"),
+    *("rowmill dev schema", "rowmill dev docs"),
 }
-"""Commands that serve, draw, or write a file: they have no --json."""
+"""Commands that serve, draw, write a file or print a script: they have no --json."""
 
 
 @pytest.mark.parametrize("setting", SETTINGS + PROVIDER)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.commands import completing
 from worker.commands.common import AsJson, print_json, with_store
 
 if TYPE_CHECKING:
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Look at single jobs.")
 
 Id = Annotated[
-    str, typer.Argument(metavar="ID", help="The row's key, or TABLE/KEY where two tables share it.")
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="The row's key, or TABLE/KEY where two tables share it.",
+        autocompletion=completing.jobs,
+    ),
 ]
 
 

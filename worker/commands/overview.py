@@ -103,7 +103,7 @@ def status(
     work behind them that the platform's own tables close (`closed`; only the platform opens them
     again), lanes whose provider fails and is left alone (`breaker`), and budgets that jobs wait for
     (`budget`).
-    """  # noqa: D301, E501 - a form feed; a table's row is one line
+    """
     from worker.store import reports
     from worker.store.gates import EVERY, known_gate
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
+
+from worker.text.values import bar, visible
 
 EIGHTHS = " ▁▂▃▄▅▆▇█"
 GAP = 1
@@ -16,21 +17,8 @@ APART = "\0"
 
 
 def clean(value: object) -> str:
-    """A value of a row as one line of printable text.
-
-    Whoever writes a row could otherwise move the cursor, colour the screen, or turn the direction
-    of what follows.
-    """
-    text = str(value)
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_printable(character) for character in text)
-
-
-def _printable(character: str) -> str:
-    if character in "\n\t\r":
-        return " "
-    return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(character)[0] == "C" else character
+    """A value of a row as one line of text that steers no terminal."""
+    return visible(str(value), one_line=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +97,11 @@ def sized(text: str, width: int, *, right: bool = False) -> str:
 # --------------------------------------------------------------------------- bars and charts
 
 
-def bar(share: float, width: int) -> str:
-    """█████▌░░░: halves of a character, so that a slow job is seen to move."""
-    halves = round(min(1.0, max(0.0, share)) * width * 2)
-    full, half = divmod(halves, 2)
-    return ("█" * full + "▌" * half).ljust(width, "░")
-
-
 def used(running: int, limit: int | None, width: int) -> str:
     """A bar and `running/limit`; without a limit just how many."""
     if limit is None:
         return str(running) if running else ""
-    share = running / limit if limit else 1.0
-    return f"{bar(share, width)} {running}/{limit}"
+    return f"{bar(running, limit, width)} {running}/{limit}"
 
 
 def chart(values: Sequence[float | None], width: int, height: int) -> list[str]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from rich.text import Text
 
-from worker.text.values import duration, money, ms
+from worker.text.values import count, duration, money, ms
 from worker.watch.kept import Kept, Point, Row, totals
 from worker.watch.lines import chart, clean, sized
 
@@ -23,7 +23,9 @@ def head(kept: Kept, width: int, now: float) -> Text:
 def _whose(report: Row, width: int) -> Text:
     database = report["database"]
     name = f"rowmill {clean(report['version'])}"
-    where = f"  {clean(database['name'])}  PostgreSQL {clean(database['server_version'])}"
+    where = (
+        f"  {clean(database['name'])}  PostgreSQL {clean(database['server_version'].split()[0])}"
+    )
     at = f"{report['at'][11:19]}Z"
     room = max(0, width - len(name) - len(at) - 1)
     return Text.assemble((name, "bold"), sized(where, room), " ", at, no_wrap=True, end="")
@@ -43,7 +45,7 @@ def _second(kept: Kept, width: int, now: float) -> Text:
 
 def _sums(sums: Row, report: Row) -> Text:
     parts = [
-        ("ready ", f"{'~' if sums['estimated'] else ''}{sums['ready']:,}"),
+        ("ready ", count(sums["ready"], about=sums["estimated"])),
         ("running ", f"{sums['running']}/{sums['slots']}"),
         ("in ", f"{sums['per_minute_in']}"),
         ("out ", f"{sums['per_minute_out']}/min"),

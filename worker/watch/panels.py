@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from worker.text.values import duration, money, ms
+from worker.text.values import bar, count, duration, money, ms
 from worker.watch.kept import Row
-from worker.watch.lines import APART, Cell, Column, Line, bar, clean, used
+from worker.watch.lines import APART, Cell, Column, Line, clean, used
 
 GOOD, BUSY, BAD, QUIET = "green", "yellow", "red", "dim"
 
@@ -137,7 +137,7 @@ def job_key(job: Row) -> str:
 def running_line(job: Row) -> Line:
     percent = job["percent"]
     progress = (
-        Cell(f"{bar(percent / 100, BAR)} {percent:3.0f}%", GOOD)
+        Cell(f"{bar(round(percent), 100, BAR)} {percent:3.0f}%", GOOD)
         if percent is not None
         else Cell("running", QUIET)  # its table has no column for it: the time tells
     )
@@ -254,8 +254,8 @@ def needs_lines(report: Row) -> list[Line]:
 
 def counted(lane: Row, name: str) -> str:
     """With a sign where it was too many to count in a report."""
-    sign = "~" if lane[f"{name}_estimated"] else ""
-    return sign + number(lane[name])
+    about = lane[f"{name}_estimated"]
+    return count(lane[name], about=True) if about else number(lane[name])
 
 
 def number(value: int | None) -> str:
