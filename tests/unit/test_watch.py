@@ -176,7 +176,7 @@ def test_the_panel_with_the_cursor_gets_what_it_wants_first() -> None:
     least, wanted = [3, 3, 3, 2], [8, 20, 4, 2]
     assert heights(19, wanted, least, 0) == [8, 6, 3, 2]
     assert heights(19, wanted, least, 1) == [3, 11, 3, 2]
-    assert heights(40, wanted, least, 0) == [14, 20, 4, 2]
+    assert heights(40, wanted, least, 0) == [8, 20, 4, 8]
     assert heights(5, wanted, least, 0) == least
 
 
@@ -269,7 +269,7 @@ def test_workers_with_their_age_and_state() -> None:
     assert shown("") == [("1", ""), ("2", "silent"), ("3", "draining")]
     assert shown("replic") == [("2", "silent")]
     line = panels.worker_line(panels.workers(answer, "", panels.WORKER_SORTS[0])[0])
-    assert [cell.text for cell in line.cells[3:6]] == ["█▌···· 1/4", "1.0s", "3.0h"]
+    assert [cell.text for cell in line.cells[3:6]] == ["█▌···· 1/4", "1s", "3.0h"]
 
 
 def test_what_needs_a_person_comes_with_its_commands() -> None:

@@ -15,9 +15,8 @@ from textual.widgets import Input, Static
 
 from worker.store import StoreError
 from worker.store.finding import UnknownName
-from worker.text.values import duration
 from worker.watch.kept import Row
-from worker.watch.lines import Cell, Column, Line, clean
+from worker.watch.lines import Cell, Column, Line, age, clean
 from worker.watch.listing import Listing
 
 
@@ -187,7 +186,7 @@ def _next_line(row: Row) -> Line:
             Cell(row["state"], "red" if row["state"] == "held" else "green"),
             Cell(str(row["rank"])),
             Cell(clean(row["key"]), "bold"),
-            Cell(duration(row["since_s"])),
+            Cell(age(row["since_s"])),
             Cell(clean(row["tenant"] or ""), "dim"),
             Cell(clean(row["note"] or "")),
         ),
@@ -195,26 +194,27 @@ def _next_line(row: Row) -> Line:
 
 
 HELP = """\
-rowmill watch asks the database at most once a second, so it may stay open. What it shows is
-what `rowmill status` tells; what it does is recorded in rowmill.actions under your name.
+Everything that `rowmill status` tells, asked for at most once a second. What
+keys do asks first, and is recorded in rowmill.actions under your name.
 
-  Tab, Shift-Tab       from panel to panel; the one you are in gets more room
-  arrows, j, k         up and down; PgUp, PgDn, Home, End too
-  /                    show only lanes, jobs and workers whose name holds a text
-  Esc                  show all again
-  s                    sort the panel by something else
-  Enter                lanes: what comes next there; running jobs and held ones: the job's story
-  p                    pause the lane, or resume it
-  d                    drain the worker: it takes nothing more, and ends when its jobs are done
-  c, r                 in a job's story: cancel it, let it run again
-  Ctrl-Z               suspend; nothing is asked meanwhile. `fg` goes on
-  q                    quit
+  Tab, Shift-Tab    from panel to panel; yours gets the room it wants
+  arrows, j, k      up and down; PgUp, PgDn, Home, End too
+  /                 show only what holds a text in its name; Esc: all again
+  s                 sort the panel by something else
+  Enter             of a lane: what comes next; of a job: its story
+  p                 pause the lane, or resume it
+  d                 drain the worker: it takes nothing more, and ends when its
+                    jobs are done
+  c, r              in a job's story: cancel it, let it run again
+  Ctrl-Z            suspend: nothing is asked until `fg`
+  q                 quit
 
-lanes     running/limit, ready, later (scheduled), held, failed in the last hour, the oldest
-          wait, jobs a minute in and out, how long half (and 95 %) waited and ran, cents today
-state     why nothing more is claimed: paused, breaker (its provider fails), rate (used up),
-          full (its limit runs already)
-running   the longest ones first, fifty at most; tables without a progress column show no bar\
+running, limit, ready, later (scheduled), held, failed in the last hour, the
+oldest wait, jobs in and out a minute, how long half of the jobs and 95 % of
+them waited and ran in the last hour, and what was spent today
+state: why nothing more is claimed: paused; breaker (the provider fails); rate
+(used up); full (its limit runs already)
+running: the longest first, fifty at most; bars where a table has progress\
 """
 
 

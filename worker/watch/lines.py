@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-from worker.text.values import bar, visible
+from worker.text.values import bar, duration, visible
 
 EIGHTHS = " ▁▂▃▄▅▆▇█"
 GAP = 1
@@ -94,6 +94,11 @@ def sized(text: str, width: int, *, right: bool = False) -> str:
     return space + text if right else text + space
 
 
+def age(seconds: float | None) -> str:
+    """Whole seconds: what changes less is drawn less."""
+    return duration(seconds) if seconds is None or seconds >= 60 else f"{max(0, seconds):.0f}s"
+
+
 # --------------------------------------------------------------------------- bars and charts
 
 
@@ -128,7 +133,7 @@ def _level(value: float | None, top: float, height: int) -> int:
 def heights(room: int, wanted: Sequence[int], least: Sequence[int], first: int) -> list[int]:
     """Share lines among panels: each its least, then the one with the cursor, then the others.
 
-    What nobody wants stays below the one with the cursor.
+    What nobody wants stays empty below the last one.
     """
     given = list(least)
     spare = room - sum(given)
@@ -136,5 +141,5 @@ def heights(room: int, wanted: Sequence[int], least: Sequence[int], first: int) 
         more = max(0, min(spare, wanted[number] - given[number]))
         given[number] += more
         spare -= more
-    given[first] += max(0, spare)
+    given[-1] += max(0, spare)
     return given

@@ -9,6 +9,7 @@ from rich.cells import cell_len
 from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.events import Blur, Focus
+from textual.geometry import Region
 from textual.message import Message
 from textual.widget import Widget
 
@@ -43,6 +44,7 @@ class Listing(Widget, can_focus=True):
         self._has_header = any(column.title for column in columns)
         self._cursor = 0
         self._top = 0
+        self._drawn: list[Text] = []
 
     @property
     def least(self) -> int:
@@ -64,7 +66,21 @@ class Listing(Widget, can_focus=True):
         key = self.key
         self.title, self.lines = title, list(lines)
         self._cursor = self._where(key)
-        self.refresh()
+        self._draw_changed()
+
+    def _draw_changed(self) -> None:
+        """Line by line: a panel whose clocks go on is mostly as it was."""
+        old, new = self._drawn, self._lines_of_text()
+        if len(old) != len(new):
+            self.refresh()
+            return
+        changed = [
+            Region(0, at, self.size.width, 1)
+            for at, (was, now) in enumerate(zip(old, new, strict=True))
+            if (was.plain, was.spans, was.style) != (now.plain, now.spans, now.style)
+        ]
+        if changed:
+            self.refresh(*changed)
 
     def _where(self, key: str | None) -> int:
         """The line it was on, wherever that is now; else the same place."""
@@ -78,6 +94,10 @@ class Listing(Widget, can_focus=True):
         return max(1, self.size.height - 1 - self._has_header)
 
     def render(self) -> Text:
+        self._drawn = self._lines_of_text()
+        return Text("\n", no_wrap=True, end="").join(self._drawn)
+
+    def _lines_of_text(self) -> list[Text]:
         width = self.size.width
         widths = fit(self.columns, width)
         self._top = max(0, min(self._top, self._cursor, len(self.lines) - self._room))
@@ -88,7 +108,7 @@ class Listing(Widget, can_focus=True):
         for number, line in enumerate(self.lines[self._top : self._top + self._room], self._top):
             here = self.has_focus and number == self._cursor
             parts.append(row(line.cells, self.columns, widths, "reverse" if here else line.style))
-        return Text("\n", no_wrap=True, end="").join(parts)
+        return parts
 
     def _title(self, width: int) -> Text:
         first, last = self._top + 1, min(len(self.lines), self._top + self._room)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from worker.text.values import bar, count, duration, money, ms
+from worker.text.values import bar, count, money, ms
 from worker.watch.kept import Row
-from worker.watch.lines import APART, Cell, Column, Line, clean, used
+from worker.watch.lines import APART, Cell, Column, Line, age, clean, used
 
 GOOD, BUSY, BAD, QUIET = "green", "yellow", "red", "dim"
 
@@ -30,8 +30,8 @@ def matches(row: Row, text: str, *names: str) -> bool:
 
 LANES = (
     Column("lane", 16, weight=3),
-    Column("table", 14, weight=2, leaves=7),
-    Column("running", 10, weight=1),
+    Column("table", 14, weight=1, leaves=7),
+    Column("running", 10),
     Column("ready", 6, right=True),
     Column("later", 5, right=True, leaves=4),
     Column("held", 4, right=True),
@@ -78,7 +78,7 @@ def lane_line(lane: Row) -> Line:
             Cell(counted(lane, "scheduled"), QUIET),
             Cell(counted(lane, "held"), BAD),
             Cell(number(lane["failed_last_hour"]), BAD),
-            Cell(duration(lane["oldest_wait_s"]) if lane["ready"] else ""),
+            Cell(age(lane["oldest_wait_s"]) if lane["ready"] else ""),
             Cell(number(lane["per_minute_in"])),
             Cell(number(lane["per_minute_out"])),
             Cell(ms(lane["wait_p50_ms"])),
@@ -117,8 +117,8 @@ def lanes(report: Row, text: str, sort: Sort) -> list[Row]:
 # --------------------------------------------------------------------------- running jobs
 
 RUNNING = (
-    Column("progress", 15, weight=2),
-    Column("job", 12, weight=4),
+    Column("progress", 15),
+    Column("job", 12, weight=9),
     Column("lane", 12, weight=2),
     Column("kind", 12, weight=1, leaves=1),
     Column("for", 6, right=True),
@@ -148,7 +148,7 @@ def running_line(job: Row) -> Line:
             Cell(clean(job["key"]), "bold"),
             Cell(clean(job["lane"])),
             Cell(clean(job["kind"] or "")),
-            Cell(duration(job["running_s"])),
+            Cell(age(job["running_s"])),
             Cell(str(job["try"]), BUSY if job["try"] > 1 else ""),
             Cell(clean(job["worker"] or "gone")),
             Cell(clean(job["tenant"] or ""), QUIET),
@@ -204,8 +204,8 @@ def worker_line(worker: Row) -> Line:
             Cell(clean(worker["host"]), QUIET),
             Cell(clean(worker["version"]), QUIET),
             Cell(used(worker["running"], worker["slots"], 6), GOOD),
-            Cell(duration(worker["heartbeat_age_s"])),
-            Cell(duration(worker["up_s"]), QUIET),
+            Cell(age(worker["heartbeat_age_s"])),
+            Cell(age(worker["up_s"]), QUIET),
             worker_state(worker),
             Cell(clean(", ".join(worker["lanes"])), QUIET),
         ),
