@@ -19,7 +19,7 @@ import asyncpg
 from bench.database import database, server
 from worker.store import Store
 from worker.store.reports import status
-from worker.store.upkeep import condense
+from worker.store.upkeep import condense, sum_up
 
 SMALL, LARGE = 1_000, 1_000_000
 
@@ -72,6 +72,7 @@ async def run(samples: int) -> dict[str, Any]:
                 store = await Store.open(dsn, 1)
                 opened.push_async_callback(store.close)
                 await condense(store)  # as workers do all the time
+                await sum_up(store)
                 await store.script("VACUUM ANALYZE")
                 stores.append(store)
             small, large = await _measured(stores, samples)

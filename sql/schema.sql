@@ -311,7 +311,7 @@ END $$;
 -- Name: counted(integer, integer); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 
-CREATE FUNCTION rowmill.counted(p_pages integer DEFAULT 200, p_exact integer DEFAULT 2000) RETURNS TABLE(lane text, source smallint, ready bigint, scheduled bigint, running bigint, held bigint, over_budget bigint, arrived bigint, oldest timestamp with time zone, ready_estimated boolean, scheduled_estimated boolean, held_estimated boolean)
+CREATE FUNCTION rowmill.counted(p_pages integer DEFAULT 200, p_exact integer DEFAULT 1000) RETURNS TABLE(lane text, source smallint, ready bigint, scheduled bigint, running bigint, held bigint, over_budget bigint, arrived bigint, oldest timestamp with time zone, ready_estimated boolean, scheduled_estimated boolean, held_estimated boolean)
     LANGUAGE plpgsql STABLE
     SET enable_seqscan TO 'off'
     SET jit TO 'off'
@@ -661,9 +661,9 @@ END $$;
 --
 
 CREATE FUNCTION rowmill.iso(p_at timestamp with time zone) RETURNS text
-    LANGUAGE sql IMMUTABLE
+    LANGUAGE sql STABLE
     AS $$
-    SELECT to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
+    SELECT replace(to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'), '.000000', '')
 $$;
 
 --
@@ -1562,6 +1562,19 @@ CREATE VIEW rowmill.spend AS
   GROUP BY (((intended_at AT TIME ZONE 'UTC'::text))::date), provider;
 
 --
+-- Name: spending; Type: TABLE; Schema: rowmill; Owner: -
+--
+
+CREATE TABLE rowmill.spending (
+    one boolean DEFAULT true NOT NULL,
+    since timestamp with time zone NOT NULL,
+    until timestamp with time zone NOT NULL,
+    sums jsonb NOT NULL,
+    pending bigint[] NOT NULL,
+    CONSTRAINT spending_one_check CHECK (one)
+);
+
+--
 -- Name: submissions_id_seq; Type: SEQUENCE; Schema: rowmill; Owner: -
 --
 
@@ -1969,6 +1982,13 @@ ALTER TABLE ONLY rowmill.sources
 
 ALTER TABLE ONLY rowmill.sources
     ADD CONSTRAINT sources_pkey PRIMARY KEY (id);
+
+--
+-- Name: spending spending_pkey; Type: CONSTRAINT; Schema: rowmill; Owner: -
+--
+
+ALTER TABLE ONLY rowmill.spending
+    ADD CONSTRAINT spending_pkey PRIMARY KEY (one);
 
 --
 -- Name: submissions submissions_pkey; Type: CONSTRAINT; Schema: rowmill; Owner: -

@@ -15,6 +15,7 @@ from worker import reference
 from worker.commands import (
     acts,
     budgets,
+    completion,
     database,
     develop,
     exits,
@@ -27,6 +28,7 @@ from worker.commands import (
     providers,
     reconciling,
     trying,
+    watching,
     workers,
 )
 
@@ -55,6 +57,7 @@ app.command(rich_help_panel=RUNNING)(fleet.run)
 app.command(rich_help_panel=RUNNING)(fleet.demo)
 app.command(rich_help_panel=RUNNING)(fleet.sandbox)
 app.command(rich_help_panel=LOOKING)(overview.status)
+app.command(rich_help_panel=LOOKING)(watching.watch)
 app.command(rich_help_panel=LOOKING)(workers.workers)
 app.command(rich_help_panel=LOOKING)(providers.providers)
 app.command(rich_help_panel=LOOKING)(health.doctor)
@@ -74,6 +77,7 @@ app.command(rich_help_panel=SETTING_UP)(database.detach)
 app.command(rich_help_panel=SETTING_UP)(database.platforms)
 app.add_typer(mapping.app, name="map", rich_help_panel=SETTING_UP)
 app.command("try", rich_help_panel=SETTING_UP)(trying.try_)
+app.command(rich_help_panel=SETTING_UP)(completion.completion)
 app.add_typer(develop.app, name="dev", rich_help_panel="Work on Rowmill itself")
 app.command(rich_help_panel="Work on Rowmill itself")(overview.version)
 

@@ -212,6 +212,7 @@ class Maintenance:
 
     async def statistics(self) -> None:
         await upkeep.condense(self._store)
+        await upkeep.sum_up(self._store)
 
     async def clean_up(self) -> None:
         await upkeep.clean_up(self._store)

@@ -8,7 +8,7 @@
 --
 -- p_pages is how many pages are read, p_exact up to which number a lane is counted (less, where there
 -- are very many lanes). `arrived` are the rows of the last minute that are still unfinished.
-CREATE OR REPLACE FUNCTION rowmill.counted(p_pages integer DEFAULT 200, p_exact integer DEFAULT 2000)
+CREATE OR REPLACE FUNCTION rowmill.counted(p_pages integer DEFAULT 200, p_exact integer DEFAULT 1000)
 RETURNS TABLE (lane text, source smallint, ready bigint, scheduled bigint, running bigint, held bigint,
                over_budget bigint, arrived bigint, oldest timestamptz,
                ready_estimated boolean, scheduled_estimated boolean, held_estimated boolean)
@@ -120,6 +120,6 @@ END $$;
 
 -- A time as reports tell it: ISO 8601 in UTC, whatever the session's time zone is.
 CREATE OR REPLACE FUNCTION rowmill.iso(p_at timestamptz) RETURNS text
-LANGUAGE sql IMMUTABLE AS $$
-    SELECT to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"')
+LANGUAGE sql STABLE AS $$
+    SELECT replace(to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'), '.000000', '')
 $$;

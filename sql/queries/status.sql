@@ -29,11 +29,22 @@ WITH hour AS MATERIALIZED (
       FROM rowmill.failures f
      WHERE f.at > statement_timestamp() - interval '1 hour'
      GROUP BY f.lane, f.source, f.provider
+), summed_up AS MATERIALIZED (
+    SELECT * FROM rowmill.spending
+     WHERE since = date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
 ), spent AS MATERIALIZED (
-    SELECT u.lane, u.source, u.provider, sum(u.cost_cents) AS cents
-      FROM rowmill.submissions u
-     WHERE u.intended_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
-     GROUP BY u.lane, u.source, u.provider
+    SELECT t.lane, t.source, t.provider, sum(t.cents) AS cents
+      FROM (SELECT r.lane, r.source, r.provider, r.cents
+              FROM summed_up, jsonb_to_recordset(sums) AS r (lane text, source text, provider text, cents numeric)
+            UNION ALL
+            SELECT u.lane, u.source, u.provider, u.cost_cents FROM rowmill.submissions u
+             WHERE u.id IN (SELECT unnest(pending) FROM summed_up)
+            UNION ALL
+            -- The day's start stands here as well, for the planner: it knows how much is behind it.
+            SELECT u.lane, u.source, u.provider, u.cost_cents FROM rowmill.submissions u
+             WHERE u.intended_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+               AND u.intended_at >= coalesce((SELECT until FROM summed_up), '-infinity')) t
+     GROUP BY t.lane, t.source, t.provider
 ), counted AS MATERIALIZED (
     SELECT c.lane, s.name AS source, c.ready, c.scheduled, c.running, c.held, c.over_budget, c.arrived,
            c.oldest, c.ready_estimated, c.scheduled_estimated, c.held_estimated
@@ -105,13 +116,13 @@ WITH hour AS MATERIALIZED (
       FROM rowmill.budgets b ORDER BY b.lane, b.period
 ), some_held AS MATERIALIZED (
     SELECT s.name || '/' || q.row_key AS job, q.enqueued_at,
-           'held for a person: ' || coalesce(q.note, 'no reason was noted') AS why
-      FROM (SELECT * FROM rowmill.queue n WHERE n.state = 'held' AND n.lane > '' LIMIT 1000) q
+           coalesce(q.note, 'no reason was noted') AS why
+      FROM (SELECT * FROM rowmill.queue n WHERE n.state = 'held' AND n.lane > '' LIMIT 200) q
       JOIN rowmill.sources s ON s.id = q.source
 ), held AS (
-    SELECT h.job, h.why FROM some_held h ORDER BY h.enqueued_at LIMIT {most}
+    SELECT h.job, 'held for a person: ' || h.why AS why FROM some_held h ORDER BY h.enqueued_at LIMIT {most}
 ), held_for AS (
-    SELECT h.why, count(*) AS jobs FROM some_held h GROUP BY h.why ORDER BY count(*) DESC, h.why LIMIT {most}
+    SELECT h.why FROM some_held h GROUP BY h.why ORDER BY count(*) DESC, h.why LIMIT {most}
 ), unresolved AS (
     SELECT u.*, count(*) OVER () AS total FROM (
 {unresolved}    ) u ORDER BY u.intended_at LIMIT {most}

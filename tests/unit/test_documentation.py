@@ -24,8 +24,11 @@ PROVIDER = [f"ROWMILL_PROVIDERS__<NAME>__{name.upper()}" for name in ProviderSet
 ENTRIES = {entry.words: entry for entry in reference.entries(typer.main.get_command(app))}
 """Every command as it is typed, such as `rowmill job show`."""
 
-WITHOUT_RESULT = {"rowmill run", "rowmill sandbox", "rowmill dev schema", "rowmill dev docs"}
-"""Commands that serve, or write a file: they have no --json."""
+WITHOUT_RESULT = {
+    *("rowmill run", "rowmill sandbox", "rowmill watch", "rowmill completion"),
+    *("rowmill dev schema", "rowmill dev docs"),
+}
+"""Commands that serve, draw, write a file or print a script: they have no --json."""
 
 
 @pytest.mark.parametrize("setting", SETTINGS + PROVIDER)

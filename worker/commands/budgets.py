@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.commands import completing
 from worker.commands.common import (
     NOT_DONE,
     AsJson,
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Limit what providers may be paid.")
 
-Lane = Annotated[str | None, typer.Argument(help="A lane, such as openai.")]
+Lane = Annotated[
+    str | None, typer.Argument(help="A lane, such as openai.", autocompletion=completing.lanes)
+]
 All = Annotated[bool, typer.Option("--all", help="What is paid in all lanes together.")]
 Cents = Annotated[str | None, typer.Option(metavar="CENTS", help="US cents.")]
 

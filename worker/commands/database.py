@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.commands import completing
 from worker.commands.common import AsJson, dsn, print_json, with_store
 
 if TYPE_CHECKING:
@@ -34,7 +35,11 @@ def migrate(as_json: AsJson = False) -> None:
 
 def attach(
     platform: Annotated[
-        str, typer.Argument(help="A platform's name (`rowmill platforms`), or a map file (….toml).")
+        str,
+        typer.Argument(
+            help="A platform's name (`rowmill platforms`), or a map file (….toml).",
+            autocompletion=completing.platforms,
+        ),
     ],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the SQL, change nothing.")
@@ -94,7 +99,12 @@ def attach(
 
 
 def detach(
-    platform: Annotated[str, typer.Argument(help="The name of an attached platform.")],
+    platform: Annotated[
+        str,
+        typer.Argument(
+            help="The name of an attached platform.", autocompletion=completing.attached
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """
@@ -124,7 +134,12 @@ class File(StrEnum):
 
 def platforms(
     platform: Annotated[
-        str | None, typer.Argument(help="Only this one; needed by --show.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="Only this one; needed by --show.",
+            show_default=False,
+            autocompletion=completing.platforms,
+        ),
     ] = None,
     show: Annotated[
         File | None,

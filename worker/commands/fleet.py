@@ -10,12 +10,18 @@ from typing import Annotated, Any
 
 import typer
 
+from worker.commands import completing
 from worker.commands.common import AsJson
 
 
 def run(
     lanes: Annotated[
-        str | None, typer.Option(metavar="LANES", help="Serve only these, comma-separated.")
+        str | None,
+        typer.Option(
+            metavar="LANES",
+            help="Serve only these, comma-separated.",
+            autocompletion=completing.listed_lanes,
+        ),
     ] = None,
     slots: Annotated[
         int | None, typer.Option(min=1, help="Jobs that run at the same time.")
@@ -63,7 +69,8 @@ def demo(
         list[str] | None,
         typer.Option(
             help="A platform to show, or `all`; may be given again. "
-            "Without it, photomemory and ebook."
+            "Without it, photomemory and ebook.",
+            autocompletion=completing.platforms,
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="How many rows to insert.")] = 60,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.commands import completing
 from worker.commands.common import (
     NOT_DONE,
     AsJson,
@@ -21,9 +22,20 @@ if TYPE_CHECKING:
 
 MOST = 2**31 - 1
 
-Lane = Annotated[str | None, typer.Argument(help="A lane, such as openai; `status` lists them.")]
+Lane = Annotated[
+    str | None,
+    typer.Argument(
+        help="A lane, such as openai; `status` lists them.", autocompletion=completing.lanes
+    ),
+]
 Table = Annotated[
-    str | None, typer.Option("--source", metavar="TABLE", help="Only jobs of this table.")
+    str | None,
+    typer.Option(
+        "--source",
+        metavar="TABLE",
+        help="Only jobs of this table.",
+        autocompletion=completing.tables,
+    ),
 ]
 All = Annotated[bool, typer.Option("--all", help="Everything.")]
 PerMinute = Annotated[int | None, typer.Option(min=1, max=MOST, help="Of all workers together.")]

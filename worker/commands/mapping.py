@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.commands import completing
 from worker.commands.common import NOT_DONE, OK, AsJson, dsn, print_json
 
 if TYPE_CHECKING:
@@ -151,7 +152,12 @@ def _say(proposals: list[Proposal], output: Path | None) -> None:
 
 @app.command()
 def check(
-    platform: Annotated[str, typer.Argument(help="A map file (….toml), or a platform's name.")],
+    platform: Annotated[
+        str,
+        typer.Argument(
+            help="A map file (….toml), or a platform's name.", autocompletion=completing.platforms
+        ),
+    ],
     schema: Annotated[
         str | None, typer.Option(help="Where its tables are, if not where the map says.")
     ] = None,

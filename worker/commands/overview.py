@@ -3,18 +3,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.commands.common import NOT_DONE, OK, AsJson, print_json, with_store
+from worker.commands.common import (
+    NOT_DONE,
+    OK,
+    AsJson,
+    configured_providers,
+    print_json,
+    with_store,
+)
+
+if TYPE_CHECKING:
+    from worker.store import Store
 
 
-def status(as_json: AsJson = False) -> None:
+def status(
+    lane: Annotated[str | None, typer.Option(help="Only this lane, such as openai.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only this table.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """
     The fleet at a glance: what waits, runs and fails, in which lane, and who works.
 
     Exits with 1 when something needs a person, and says what to do; a pause doesn't, it is meant.
+    In a terminal there are colours (unless NO_COLOR is set), bars and sparklines, and as many columns
+    as fit; in a pipe plain text with all of them, nothing cut off.
 
     rowmill status
 
@@ -22,6 +38,7 @@ def status(as_json: AsJson = False) -> None:
 
     rowmill status --json | jq .needs_person
     \f
+    With `--lane` or `--source` it tells only what concerns these, and of what needs a person everything.
     It costs the same however much waits, and needs the database alone. With `--json`:
 
         {"at", "version",
@@ -88,8 +105,16 @@ def status(as_json: AsJson = False) -> None:
     (`budget`).
     """
     from worker.store import reports
+    from worker.store.gates import EVERY, known_gate
 
-    report = with_store(reports.status)
+    known = configured_providers() if lane else ()
+
+    async def work(store: Store) -> dict[str, Any]:
+        gate = await known_gate(store, lane or EVERY, source or EVERY, known)
+        report = await reports.status(store)
+        return reports.narrowed(report, lane=gate.lane, source=gate.source)
+
+    report = with_store(work)
     if as_json:
         print_json(report)
     else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.commands import completing
 from worker.commands.common import NOT_DONE, OK, AsJson, print_json, who, with_store
 
 if TYPE_CHECKING:
@@ -19,7 +20,11 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 def reconcile(
     provider: Annotated[
-        str | None, typer.Argument(help="Only this one; default: all that are configured here.")
+        str | None,
+        typer.Argument(
+            help="Only this one; default: all that are configured here.",
+            autocompletion=completing.providers,
+        ),
     ] = None,
     since: Annotated[
         str | None,

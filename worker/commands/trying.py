@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from worker.commands import completing
 from worker.commands.common import NOT_DONE, OK, AsJson, cents, print_json, who, with_store
 
 if TYPE_CHECKING:
@@ -14,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def try_(  # noqa: PLR0917 - typer gives them by name
-    provider: Annotated[str, typer.Argument(help="A configured provider, such as openai.")],
+    provider: Annotated[
+        str,
+        typer.Argument(
+            help="A configured provider, such as openai.", autocompletion=completing.providers
+        ),
+    ],
     prompt: Annotated[str, typer.Argument(help="What to ask for.")],
     max_cents: Annotated[
         str, typer.Option(metavar="CENTS", help="Refuse if it is estimated to cost more.")

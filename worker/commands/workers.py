@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.commands import completing
 from worker.commands.common import NOT_DONE, OK, AsJson, print_json, who, with_store
 
 if TYPE_CHECKING:
@@ -71,10 +72,15 @@ def workers(
 def drain(  # noqa: PLR0917 - typer gives them by name
     worker: Annotated[
         str | None,
-        typer.Argument(help="A worker's name, or the start of its id; `workers` lists them."),
+        typer.Argument(
+            help="A worker's name, or the start of its id; `workers` lists them.",
+            autocompletion=completing.workers,
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All workers, or all of --host.")] = False,
-    host: Annotated[str | None, typer.Option(help="Only on this machine.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Only on this machine.", autocompletion=completing.hosts)
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Until they are gone; tells how many jobs are left.")
     ] = False,

@@ -175,8 +175,7 @@ def _held(held: list[Row], causes: list[Row], total: int) -> list[Row]:
     ]
     more = total - len(held)
     if more > 0:
-        common = "; ".join(f"{row['jobs']} × {row['why']}" for row in causes)
-        message = f"{more} more jobs are held. The most common causes: {common}"
+        message = f"{more} more jobs are held, for: {'; '.join(row['why'] for row in causes)}"
         items.append(_item("held", f"{more} more", message, "rowmill jobs --state held"))
     return items
 

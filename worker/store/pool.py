@@ -39,11 +39,19 @@ async def behind_pooler(dsn: str) -> bool:
         await connection.close()
 
 
-def connect_options(*, pooled: bool) -> dict[str, Any]:
-    options: dict[str, Any] = {"command_timeout": 60}
+STATEMENT_SECONDS = 60
+
+
+def connect_options(
+    *, pooled: bool, name: str = "rowmill", within: float = STATEMENT_SECONDS
+) -> dict[str, Any]:
+    options: dict[str, Any] = {"command_timeout": within}
     if pooled:
         return {**options, "statement_cache_size": 0}
-    return {**options, "server_settings": {"application_name": "rowmill", "jit": "off"}}
+    settings = {"application_name": name, "jit": "off"}
+    if within < STATEMENT_SECONDS:  # whoever asks for less is cut off by the server itself
+        settings["statement_timeout"] = f"{within * 1000:.0f}"
+    return {**options, "server_settings": settings}
 
 
 async def answers(dsn: str, within: float = 5.0) -> bool:
@@ -60,7 +68,9 @@ async def answers(dsn: str, within: float = 5.0) -> bool:
     return True
 
 
-async def open_pool(dsn: str, size: int, traffic: Traffic) -> tuple[Pool, bool]:
+async def open_pool(
+    dsn: str, size: int, traffic: Traffic, *, name: str, within: float
+) -> tuple[Pool, bool]:
     async def made(_connection: Any) -> None:
         traffic.connections += 1
 
@@ -73,7 +83,7 @@ async def open_pool(dsn: str, size: int, traffic: Traffic) -> tuple[Pool, bool]:
             connection_class=Connection,
             init=made,
             max_inactive_connection_lifetime=300,
-            **connect_options(pooled=pooled),
+            **connect_options(pooled=pooled, name=name, within=within),
         )
     return pool, pooled
 

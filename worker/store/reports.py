@@ -61,6 +61,25 @@ async def lanes(store: Store) -> list[Row]:
     return _lanes(await _read(store, ("lanes", "gates")))
 
 
+def narrowed(report: Row, *, lane: str = EVERY, source: str = EVERY) -> Row:
+    """Only what concerns a lane or a table; what needs a person is never left out."""
+
+    def mine(row: Row) -> bool:
+        return Gate(lane, source).matches(row["lane"], row["source"])
+
+    lanes = [row for row in report["lanes"] if mine(row)]
+    names = {lane} if lane != EVERY or source == EVERY else {row["lane"] for row in lanes}
+    return {
+        **report,
+        "lanes": lanes,
+        "sources": [row for row in report["sources"] if source in (EVERY, row["source"])],
+        "workers": [row for row in report["workers"] if EVERY in names or names & {*row["lanes"]}],
+        "providers": [row for row in report["providers"] if EVERY in names or row["lane"] in names],
+        "budgets": [row for row in report["budgets"] if {EVERY, row["lane"]} & names],
+        "unserved": [row for row in report["unserved"] if mine(row)],
+    }
+
+
 async def gates_of(store: Store) -> list[Row]:
     """Every pause and limit there is."""
     return (await _read(store, ("gates",)))["gates"]

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Self
 
 from worker.store.errors import Traffic, translated
-from worker.store.pool import Line, Pool, answers, open_pool
+from worker.store.pool import STATEMENT_SECONDS, Line, Pool, answers, open_pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +119,12 @@ class Store:
         self.dsn = dsn
 
     @classmethod
-    async def open(cls, dsn: str, size: int = 8) -> Self:
+    async def open(
+        cls, dsn: str, size: int = 8, *, name: str = "rowmill", within: float = STATEMENT_SECONDS
+    ) -> Self:
+        """`name` is what the server's own views call us, `within` the seconds a statement may take."""
         traffic = Traffic()
-        pool, pooled = await open_pool(dsn, size, traffic)
+        pool, pooled = await open_pool(dsn, size, traffic, name=name, within=within)
         return cls(pool, pooled=pooled, dsn=dsn, traffic=traffic)
 
     async def answers(self) -> bool:

@@ -194,6 +194,35 @@ async def condense(store: Store) -> None:
     await store.value(_CONDENSE)
 
 
+# Calls whose intent is being committed just now are left to the next round.
+_SUM_UP = """
+WITH today AS MATERIALIZED (
+    SELECT u.id, u.lane, u.source, u.provider, u.cost_cents,
+           u.state IN ('intent', 'accepted', 'unknown') AS pending
+      FROM rowmill.submissions u
+     WHERE u.intended_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+       AND u.intended_at < now() - interval '1 minute'
+       AND NOT EXISTS (SELECT FROM rowmill.spending s WHERE s.until > now() - interval '10 minutes')
+), sums AS (
+    SELECT t.lane, t.source, t.provider, sum(t.cost_cents) AS cents
+      FROM today t WHERE NOT t.pending GROUP BY t.lane, t.source, t.provider
+)
+INSERT INTO rowmill.spending AS s (since, until, sums, pending)
+SELECT date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC', now() - interval '1 minute',
+       (SELECT coalesce(jsonb_agg(u), '[]') FROM sums u),
+       ARRAY(SELECT t.id FROM today t WHERE t.pending)
+ WHERE EXISTS (SELECT FROM today)
+ON CONFLICT (one) DO UPDATE
+   SET since = excluded.since, until = excluded.until, sums = excluded.sums, pending = excluded.pending
+ WHERE s.until < excluded.until
+"""
+
+
+async def sum_up(store: Store) -> None:
+    """What the calls of today cost, for reports; a cost that changed since it was known is seen then."""
+    await store.value(_SUM_UP)
+
+
 async def clean_up(store: Store) -> None:
     """Statistics live two hours, turns a day, stopped workers a week; failures and the ledger are kept.
 

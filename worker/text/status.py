@@ -1,4 +1,4 @@
-"""rowmill status: tables first, what needs a person last, where the eye is when the prompt is back."""
+"""rowmill status: tables first; what needs a person last, beside the prompt."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from worker.text.values import (
 )
 
 GOOD, BAD, POOR, FAINT = "green", "bold red", "yellow", "dim"
+WIDE = 100
+"""Columns of a terminal that has room for reasons in a table; they stand below it, too."""
 
 
 def print_status(report: Row) -> None:
@@ -33,25 +35,27 @@ def print_status(report: Row) -> None:
     pooler = " behind a pooler" if database["pooler"] else ""
     console.print(
         f"rowmill {report['version']}, database {database['name']} "
-        f"(PostgreSQL {database['server_version']}{pooler}), {report['at'][:19]}Z"
+        f"(PostgreSQL {database['server_version'].split()[0]}{pooler}), {report['at'][:19]}Z"
     )
     if report["lanes"]:
         console.print(fitted(console, "\nLanes", lane_columns(console, report)))
     else:
         console.print("\nNo jobs waiting, running, or lately done.")
     if report["workers"]:
-        console.print(fitted(console, "Workers", worker_columns(console, report)))
+        console.print(fitted(console, "\nWorkers", worker_columns(console, report)))
     else:
         console.print("\nNo worker runs.")
     _print_history(console, report["history"])
     if report["providers"]:
-        console.print(fitted(console, "Providers", provider_columns(console, report["providers"])))
+        console.print(
+            fitted(console, "\nProviders", provider_columns(console, report["providers"]))
+        )
     if report["budgets"]:
-        console.print(fitted(console, "Budgets", budget_columns(console, report["budgets"])))
+        console.print(fitted(console, "\nBudgets", budget_columns(console, report["budgets"])))
     _print_items(console, "Good to know", report["notices"], POOR)
     _print_items(console, "Needs a person", report["needs_person"], BAD)
     if not report["needs_person"]:
-        console.print("Nothing needs a person.", style=GOOD)
+        console.print("\nNothing needs a person.", style=GOOD)
 
 
 def column(
@@ -91,9 +95,9 @@ def lane_columns(console: Console, report: Row) -> list[Column]:
         column("in/min", lanes, lambda r: number(r["per_minute_in"]), 65, right=True),
         column("out/min", lanes, lambda r: number(r["per_minute_out"]), 70, right=True),
         column("wait p50", lanes, lambda r: ms(r["wait_p50_ms"]), 40, right=True),
-        column("p95", lanes, lambda r: ms(r["wait_p95_ms"]), 45, right=True),
+        column("wait p95", lanes, lambda r: ms(r["wait_p95_ms"]), 45, right=True),
         column("run p50", lanes, lambda r: ms(r["run_p50_ms"]), 35, right=True),
-        column("p95", lanes, lambda r: ms(r["run_p95_ms"]), 38, right=True),
+        column("run p95", lanes, lambda r: ms(r["run_p95_ms"]), 38, right=True),
         column("today", lanes, lambda r: money(r["spend_cents_today"]), 60, right=True),
     ]
     if len(tables) > 1 or not console.is_terminal:
@@ -101,8 +105,8 @@ def lane_columns(console: Console, report: Row) -> list[Column]:
     if pictures:
         columns.insert(4, column("", lanes, _limited, 50))
         columns.append(column("out, last hour", lanes, _outs, 48))
-    room = 30 if console.is_terminal else None
-    columns.append(column("", lanes, lambda r: lane_state(r, room), 90))
+    room = (0 if console.width < WIDE else 30) if console.is_terminal else None
+    columns.append(column("", lanes, lambda r: lane_state(r, report["at"], room), 90))
     return columns
 
 
@@ -122,19 +126,20 @@ def _outs(lane: Row) -> Text:
     return Text(spark(told, 15), style="cyan") if any(told) else Text()
 
 
-def lane_state(lane: Row, room: int | None = None) -> Text:
-    """What keeps its jobs from being claimed; `room` is for how much of the reason."""
+def lane_state(lane: Row, at: str, room: int | None = None) -> Text:
+    """What keeps its jobs from being claimed, and so much of the reason as there is room for."""
     state, why, style = "", None, POOR
     if lane["paused"]:
         state, why = "paused", lane["pause_reason"]
     elif lane["broken_until"]:
-        state, why, style = "left alone", lane["broken_why"], BAD
+        state = "left alone" if lane["broken_until"] > at else "tried again"
+        why, style = lane["broken_why"], BAD
     elif lane["slow_until"]:
         state, why = "rate used up", f"until {lane['slow_until'][11:19]}Z"
     elif lane["limit"] is not None and lane["ready"] and lane["running"] >= lane["limit"]:
         state = "full"
-    text = f"{state}: {why}" if why else state
-    return styled(text if room is None else cut(text, room), style)
+    text = f"{state}: {why}" if why and room != 0 else state
+    return styled(cut(text, room) if room else text, style)
 
 
 # --------------------------------------------------------------------------- the fleet
@@ -191,7 +196,7 @@ def _print_history(console: Console, history: Row) -> None:
     if not draws(console) or not any((*done, *history["started"])):
         return
     waits = [wait for wait in history["wait_p50_ms"] if wait is not None]
-    console.print(Text("Last hour", style="bold"))
+    console.print(Text("\nLast hour", style="bold"))
     rows = [
         ("done", done, GOOD, f"{sum(done)} in all"),
         ("failed", history["failed"], "red", f"{sum(history['failed'])} in all"),
@@ -200,7 +205,6 @@ def _print_history(console: Console, history: Row) -> None:
     for name, values, style, note in rows:
         if any(values):
             console.print(Text.assemble(f"  {name:<7}", (spark(values), style), f"  {note}"))
-    console.print()
 
 
 # --------------------------------------------------------------------------- money
@@ -251,7 +255,7 @@ def _budget_bar(row: Row) -> Text:
 def _print_items(console: Console, title: str, items: list[Row], style: str) -> None:
     if not items:
         return
-    console.print(Text(f"{title}:", style=style))
+    console.print(Text(f"\n{title}:", style=style))
     for item in items:
         line = visible(f"{item['subject']}: {item['message']}", one_line=True)
         console.print(f"  {line}", soft_wrap=True)

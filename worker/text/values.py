@@ -1,8 +1,8 @@
 """How every report writes: its console, its tables, its times, money and small pictures.
 
-Names, reasons and notes come from rows, and whoever wrote them isn't to be trusted with a terminal: in
-whatever is printed here, control characters and those that turn the direction of writing are made
-visible instead of sent (`visible`). Nothing in them is markup either.
+Names, reasons and notes come from rows, and whoever wrote them isn't to be trusted with a terminal:
+in whatever is printed here, control characters and those that turn the direction of writing are
+made visible instead of sent (`visible`). Nothing in them is markup either.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ Row = dict[str, Any]
 PIPED_WIDTH = 10_000
 """Where nobody's terminal sets the width, nothing is cut off or wrapped."""
 
-# C0 but for line feeds, DEL, C1, and what reorders or hides text: marks, embeddings, isolates, separators.
+# C0 but for line feeds, DEL, C1, and what reorders or hides text: marks, embeddings, isolates.
 _UNSAFE = re.compile(
-    "[\\x00-\\x09\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff]"
+    "[\\x00-\\x09\\x0b-\\x1f\\x7f-\\x9f"
+    "\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff]"
 )
 
 
 def visible(text: str, *, one_line: bool = False) -> str:
     r"""What a terminal would obey, as what it is: ␛ for ESC, \u202e for the others.
 
-    A line feed stays, unless the text is to be one line: then a name can't fake a line of the report.
+    A line feed stays, unless the text is to be one line: then a name can't fake another.
     """
     text = _UNSAFE.sub(_picture, text)
     return text.replace("\n", "␊") if one_line else text
@@ -108,8 +109,15 @@ def fitted(console: Console, title: str, columns: Sequence[Column]) -> Table:
 
 
 def _of_columns(title: str, columns: Sequence[Column]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE, pad_edge=False)
-    table.padding = (0, 1, 0, 0)
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE,
+        pad_edge=False,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for column in columns:
         justify = "right" if column.right else "left"
         table.add_column(column.name, justify=justify, overflow="fold")  # type: ignore[arg-type]
@@ -137,7 +145,7 @@ def spark(values: Sequence[int | None], width: int | None = None) -> str:
 
 
 def _grouped(values: Sequence[int | None], width: int) -> list[int | None]:
-    """Equal parts, each as high as its highest, counted from the end: the newest is always whole."""
+    """Equal parts, each as high as its highest; the newest is always a whole one."""
     size = max(1, -(-len(values) // width))
     first = len(values) % size
     starts = [*([0] if first else []), *range(first, len(values), size)]
@@ -146,7 +154,7 @@ def _grouped(values: Sequence[int | None], width: int) -> list[int | None]:
 
 
 def bar(used: int, of: int, width: int = 6) -> str:
-    """Filled by eighths of a character; something is never drawn as nothing, nor less than all as full."""
+    """Filled by eighths; something is never drawn as nothing, nor less than all as full."""
     eighths = round(8 * width * min(1.0, used / of)) if of else 8 * width
     if 0 < used < of:
         eighths = min(8 * width - 1, max(1, eighths))
