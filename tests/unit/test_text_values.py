@@ -86,6 +86,12 @@ def test_nothing_from_a_row_reaches_the_terminal_as_a_command(what: object) -> N
     assert "a␛[2J␛]0;title␇b␍c\\x9b31md\\u202ee␡␈[red]:boom:" in said
 
 
+def test_what_people_write_stays_as_it_is() -> None:
+    for text in ("Straße — 東京 👩\u200d🔬", "می\u200cخواهم", "two\nlines"):
+        assert visible(text) == text
+    assert visible("a\u00a0b\ud800\u2028\U000e0041") == "a b\\ud800\\u2028\\U000e0041"
+
+
 def test_a_name_fakes_no_line() -> None:
     assert visible("a\nNothing needs a person.", one_line=True) == "a␊Nothing needs a person."
     assert cut("one\ntwo three", 8) == "one␊two…"

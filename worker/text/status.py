@@ -196,7 +196,7 @@ def _print_history(console: Console, history: Row) -> None:
     if not draws(console) or not any((*done, *history["started"])):
         return
     waits = [wait for wait in history["wait_p50_ms"] if wait is not None]
-    console.print(Text("\nLast hour", style="bold"))
+    console.print(Text("\nLast hour of all lanes", style="bold"))
     rows = [
         ("done", done, GOOD, f"{sum(done)} in all"),
         ("failed", history["failed"], "red", f"{sum(history['failed'])} in all"),

@@ -1,14 +1,14 @@
 """How every report writes: its console, its tables, its times, money and small pictures.
 
 Names, reasons and notes come from rows, and whoever wrote them isn't to be trusted with a terminal:
-in whatever is printed here, control characters and those that turn the direction of writing are
-made visible instead of sent (`visible`). Nothing in them is markup either.
+in whatever is printed here, control characters and those that can't be seen or turn the direction
+of writing are spelt out (`visible`). Nothing in them is markup either.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -24,27 +24,31 @@ Row = dict[str, Any]
 PIPED_WIDTH = 10_000
 """Where nobody's terminal sets the width, nothing is cut off or wrapped."""
 
-# C0 but for line feeds, DEL, C1, and what reorders or hides text: marks, embeddings, isolates.
-_UNSAFE = re.compile(
-    "[\\x00-\\x09\\x0b-\\x1f\\x7f-\\x9f"
-    "\\u061c\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff]"
-)
+_JOINERS = "\u200c\u200d"
+"""Some scripts, and some emoji, can't be written without them."""
 
 
 def visible(text: str, *, one_line: bool = False) -> str:
-    r"""What a terminal would obey, as what it is: ␛ for ESC, \u202e for the others.
+    r"""What a terminal would obey, or wouldn't show, spelt out: ␛ for ESC, \u202e for the others.
 
     A line feed stays, unless the text is to be one line: then a name can't fake another.
     """
-    text = _UNSAFE.sub(_picture, text)
-    return text.replace("\n", "␊") if one_line else text
+    if text.isprintable():
+        return text
+    return "".join(_shown(character, one_line=one_line) for character in text)
 
 
-def _picture(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    if code < 0x20:
+def _shown(character: str, *, one_line: bool) -> str:
+    code = ord(character)
+    if character.isprintable() or character in _JOINERS or (character == "\n" and not one_line):
+        return character
+    if unicodedata.category(character) == "Zs":
+        return " "
+    if code <= 0x20:
         return chr(0x2400 + code)
-    return "␡" if code == 0x7F else f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    if code == 0x7F:
+        return "␡"
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 class SafeConsole(Console):
