@@ -1794,9 +1794,13 @@ CREATE VIEW rowmill.waiting AS
                                 END AS subject,
                                 CASE
                                     WHEN (num_nonnulls(l.max_running, l.platform_max_running, l.broken_until) > 0) THEN ( SELECT count(*) AS count
-                                       FROM (rowmill.queue c
+                                       FROM (( SELECT a.lane,
+     a.source
+    FROM rowmill.queue a
+   WHERE ((a.state = 'claimed'::rowmill.queue_state) AND (a.worker IS NOT NULL))
+  OFFSET 0) c
                                          JOIN rowmill.sources cs ON ((cs.id = c.source)))
-                                      WHERE ((c.state = 'claimed'::rowmill.queue_state) AND ((l.lane = '*'::text) OR (l.lane = c.lane)) AND ((l.source = '*'::text) OR (l.source = cs.name))))
+                                      WHERE (((l.lane = '*'::text) OR (l.lane = c.lane)) AND ((l.source = '*'::text) OR (l.source = cs.name))))
                                     ELSE NULL::bigint
                                 END AS running
                            FROM rowmill.lanes l
@@ -1821,11 +1825,11 @@ CREATE VIEW rowmill.waiting AS
           ORDER BY 1, 6 DESC NULLS LAST, 5
          LIMIT 1) b ON (true))
              LEFT JOIN LATERAL ( SELECT u.lane,
-                    (((((((('the budget of '::text ||
+                    ((((((('the budget of '::text ||
                         CASE u.lane
                             WHEN '*'::text THEN 'everything'::text
                             ELSE ('lane '::text || u.lane)
-                        END) || ' has '::text) || used.cents) || ' of '::text) || u.limit_cents) || ' cents a '::text) || u.period) || ' used'::text) AS message
+                        END) || ' has used '::text) || used.cents) || ' of '::text) || u.limit_cents) || ' cents a '::text) || u.period) AS message
                    FROM (rowmill.budgets u
                      CROSS JOIN LATERAL ( SELECT
                                 CASE

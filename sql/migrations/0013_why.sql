@@ -83,10 +83,12 @@ SELECT q.id, s.name AS source, q.row_key, q.lane, q.state, q.rank, q.ready_at, q
                                   WHEN l.lane = '*' THEN 'source ' || l.source
                                   ELSE 'lane ' || l.lane || ' of ' || l.source END AS subject,
                              CASE WHEN num_nonnulls(l.max_running, l.platform_max_running, l.broken_until) > 0 THEN
-                                 (SELECT count(*) FROM rowmill.queue c
+                                 (SELECT count(*)
+                                    FROM (SELECT a.lane, a.source FROM rowmill.queue a
+                                           WHERE a.state = 'claimed' AND a.worker IS NOT NULL   -- so that its index is used
+                                          OFFSET 0) c
                                     JOIN rowmill.sources cs ON cs.id = c.source
-                                   WHERE c.state = 'claimed' AND l.lane IN ('*', c.lane)
-                                     AND l.source IN ('*', cs.name)) END AS running
+                                   WHERE l.lane IN ('*', c.lane) AND l.source IN ('*', cs.name)) END AS running
                         FROM rowmill.lanes l
                        WHERE l.lane IN ('*', q.lane) AND l.source IN ('*', own.name)
                       OFFSET 0) g
@@ -123,7 +125,7 @@ SELECT q.id, s.name AS source, q.row_key, q.lane, q.state, q.rank, q.ready_at, q
          LEFT JOIN LATERAL (
               -- If any budget is too small for a call, then the one with the least left is.
               SELECT u.lane, 'the budget of ' || CASE u.lane WHEN '*' THEN 'everything' ELSE 'lane ' || u.lane END
-                             || ' has ' || used.cents || ' of ' || u.limit_cents || ' cents a ' || u.period || ' used' AS message
+                             || ' has used ' || used.cents || ' of ' || u.limit_cents || ' cents a ' || u.period AS message
                 FROM rowmill.budgets u
                CROSS JOIN LATERAL (SELECT CASE
                      WHEN u.window_start = date_trunc(u.period, statement_timestamp() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'

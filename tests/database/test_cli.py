@@ -411,7 +411,7 @@ async def test_job_show_tells_why(photomemory: str, rowmill: Rowmill, connect: C
     (key,) = await add_videos(connection)
     text = await rowmill(photomemory, "job", "show", key)
     assert text.code == 0
-    assert "why       no worker is running" in text.out
+    assert "  why    no worker is running\n" in text.out
     story = (await rowmill(photomemory, "job", "show", f"generation_jobs/{key}", "--json")).json
     assert (story["key"], story["queue"]["state"]) == (key, "ready")
     assert story["row"]["status"] == "queued"

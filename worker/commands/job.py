@@ -56,7 +56,7 @@ def show(job_id: Id, as_json: AsJson = False) -> None:
          "submissions": [{"id", "run", "step", "attempt", "provider", "account", "model", "state",
                           "external_id", "estimate_cents", "cost_cents", "error", "intended_at",
                           "accepted_at", "ended_at", "delivered_at", "took_s"}],
-         "spent_cents",
+         "spent_cents", "open_cents",
          "outputs":     [{"role", "key", "url", "mime_type", "size", "sha256", …}],
          "delivered":   {COLUMN: VALUE},
          "actions":     [{"at", "who", "action", "detail"}],
@@ -66,7 +66,8 @@ def show(job_id: Id, as_json: AsJson = False) -> None:
     `error` are what the row says, by its map. `timings` are of the latest run, as far as they
     are recorded: by the queue while it is unfinished, then by the row's own columns. `outputs`
     are the files that the latest run's paid calls brought, `delivered` the columns of the row
-    that hold a result. `spent_cents` is what is known to have been paid.
+    that hold a result. `spent_cents` is what is known to have been paid, `open_cents` what calls
+    that haven't ended are expected to cost, null where there are none.
 
     `explanation` is the same in arq's `get` (see [arq](arq.md)) and, without `commands`, in the
     view `rowmill.waiting`. `why` is in words, `subject` is what it is about (`lane replicate`,
@@ -95,7 +96,7 @@ def show(job_id: Id, as_json: AsJson = False) -> None:
     | `held` | is held for a person |
     | `running` | runs |
     | `worker_silent`, `worker_gone` | was running: another worker takes it back |
-    | `unqueued` | is ready and in no queue: a trigger was off; the sweep finds it |
+    | `unqueued` | is in no queue: a trigger was off, and the sweep finds it; or it says that it runs, and nobody here runs it |
     | `over`, `missing` | is over; its row is gone |
     """
     from worker.store import finding, story

@@ -87,6 +87,9 @@ async def _not_waiting(store: Store, job: Found) -> Row:
     if word in words["ready"]:
         why = "not queued yet: its trigger was off when it was written; the sweep finds it"
         return _told("unqueued", why)
+    if word == words["running"]:
+        why = f"its {words['column']} is {word}, but it is in no queue: nobody here runs it"
+        return _told("unqueued", why)
     again = word in (words["failed"], words.get("cancelled"))
     why = f"not waiting: its {words['column']} is {word}"
     return _told("over", why, *([f"rowmill retry {quote(job.subject)}"] if again else []))

@@ -74,6 +74,7 @@ async def job(store: Store, source: str, key: str) -> Row:
         "failures": failures,
         "submissions": submissions,
         "spent_cents": _sum(submissions),
+        "open_cents": _open(submissions),
         "outputs": await inbox.outputs(store, source, key),
         "delivered": _delivered(mapped, row or {}),
         "actions": [{**a, "detail": json.loads(a["detail"])} for a in actions],
@@ -175,6 +176,13 @@ def _run(number: int, calls: list[Row], failures: list[Row]) -> Row:
         "failed_tries": len(failures),
         "cost_cents": _sum(calls),
     }
+
+
+def _open(calls: list[Row]) -> str | None:
+    """What calls that haven't ended are expected to cost; None where there are none."""
+    open_ = [call for call in calls if call["state"] in ("intent", "accepted", "unknown")]
+    total = sum((Decimal(call["estimate_cents"]) for call in open_), Decimal(0))
+    return f"{total:f}" if open_ else None
 
 
 def _sum(calls: Iterable[Row]) -> str:

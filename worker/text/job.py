@@ -71,7 +71,7 @@ def _facts(story: Row) -> Iterator[Pair]:
         yield "starts", f"{least}about {at} UTC: an estimate, from what its lane got done lately"
     if queue and queue["state"] == "claimed" and queue["worker"]:
         yield "worker", f"{queue['worker']}, heard of {duration(queue['heartbeat_age_s'])} ago"
-    if story["progress"] is not None:
+    if story["progress"] is not None and queue and queue["state"] == "claimed":
         yield "progress", progress_bar(float(story["progress"]))
     if queue:
         yield "queue", _queue(queue)
@@ -79,7 +79,8 @@ def _facts(story: Row) -> Iterator[Pair]:
         yield "time", ", ".join(_times(timings, running=bool(queue and queue["claimed_at"])))
     if story["submissions"]:
         calls = _count(len(story["submissions"]), "paid call")
-        yield "paid", f"{amount(story['spent_cents'])} for {calls}"
+        still = f", about {amount(story['open_cents'])} still open" if story["open_cents"] else ""
+        yield "paid", f"{amount(story['spent_cents'])} for {calls}{still}"
     if story["error"]:
         yield "error", Text(plain(str(story["error"])), style="red")
 
@@ -145,9 +146,9 @@ def _call(row: Row) -> Text:
     text.append(row["state"], style=CALLS.get(row["state"], ""))
     if row["took_s"] is not None:
         text.append(f" after {duration(row['took_s'])}")
-    estimate = f"about {amount(row['estimate_cents'])}"
-    paid = f"cost {amount(row['cost_cents'])}, estimated at {amount(row['estimate_cents'])}"
-    text.append(f"; {estimate if row['cost_cents'] is None else paid}")
+    estimate = amount(row["estimate_cents"])
+    paid = row["cost_cents"] and f"cost {amount(row['cost_cents'])}, estimated at {estimate}"
+    text.append(f"; {paid or f'about {estimate}'}")
     if row["external_id"]:
         text.append(plain(f"; task {row['external_id']}"))
     if row["state"] == "finished" and not row["delivered_at"]:
