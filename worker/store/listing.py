@@ -301,7 +301,7 @@ def _beyond(selects: Selects, one: Select, ascending: bool, last: _Cursor) -> st
     )
     beyond = f"({one.order.value}, {one.tie}) {more} ({value}, {tie})"
     if one.ranked:
-        rank, lower = add(int(last.at[0]), "smallint"), "<" if ascending else ">"
+        rank, lower = f"{add(last.at[0], 'text')}::smallint", "<" if ascending else ">"
         return f"(q.rank {lower} {rank} OR (q.rank = {rank} AND {beyond}))"
     return beyond
 
@@ -318,7 +318,7 @@ def _by_heads(one: Select, where: str, ascending: bool, limit: int) -> str:
     """
     way, first = ("ASC", "DESC") if ascending else ("DESC", "ASC")
     return (
-        "(WITH RECURSIVE head AS (\n"
+        "(SELECT * FROM (WITH RECURSIVE head AS (\n"
         "   (SELECT q.lane, q.source, q.rank FROM rowmill.queue q WHERE q.state = 'ready'\n"
         "     ORDER BY q.lane, q.source, q.rank LIMIT 1)\n"
         "   UNION ALL\n"
@@ -334,7 +334,7 @@ def _by_heads(one: Select, where: str, ascending: bool, limit: int) -> str:
         "     WHERE q.lane = h.lane AND q.source = h.source AND q.rank = h.rank\n"
         f"       AND {where}\n"
         f"     ORDER BY q.ready_at {way}, q.id {way} LIMIT {limit}) o\n"
-        f" ORDER BY o.rank {first}, o.ready_at {way}, o.id {way} LIMIT {limit})"
+        f" ORDER BY o.rank {first}, o.ready_at {way}, o.id {way} LIMIT {limit}) w)"
     )
 
 
@@ -367,8 +367,11 @@ class _Cursor:
         try:
             packed = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
             mine, now, branch, at, tie = json.loads(packed)
-            cursor = _Cursor(mine, datetime.fromisoformat(now), branch, tuple(at), tie)
-        except (ValueError, TypeError) as error:
+            cursor = _Cursor(
+                str(mine), datetime.fromisoformat(now), str(branch), tuple(map(str, at)), str(tie)
+            )
+            _ = (cursor.state, cursor.at[0])
+        except (ValueError, TypeError, IndexError) as error:
             raise BadCursor(
                 "--after is no cursor of a listing: take `next` as it was told"
             ) from error
