@@ -34,6 +34,7 @@ from worker.coordination import Coordination
 from worker.executor import Executor, PaidCalls, Running, Services
 from worker.introducing import endpoint_of
 from worker.ledger import ClaimJournal, Lease, Ledger, boottime
+from worker.logs import about
 from worker.maintenance import Maintenance
 from worker.metrics import Metrics
 from worker.paying import charges_of, providers_of
@@ -395,11 +396,10 @@ class Worker:
     def _settled(self, settlement: Settlement, verdict: str) -> None:
         if verdict == "settled":
             self.pulse.statistics.settled(settlement)
+            _tell(settlement)
         else:
             self.pulse.statistics.lost(settlement.source, settlement.lane)
-            log.info(
-                "job.not_settled", source=settlement.source, key=settlement.key, verdict=verdict
-            )
+            log.info("job.not_settled", **about(settlement), verdict=verdict)
         claim = (settlement.queue_id, settlement.token)
         held = self._inflight.get(claim)
         if settlement.verb == "cancel" and held is not None and held.journal.open:
@@ -426,6 +426,21 @@ class Worker:
                     job.stop(lost=True)
         else:
             self.consumer.bell.set()
+
+
+def _tell(settlement: Settlement) -> None:
+    """Successes are many and say nothing new; these someone may look for."""
+    tell = {"fail": log.warning, "hold": log.warning, "retry": log.info}.get(settlement.verb)
+    if tell is None:
+        return
+    event = {"fail": "job.failed", "hold": "job.held", "retry": "job.retried"}[settlement.verb]
+    tell(
+        event,
+        **about(settlement),
+        error=settlement.error,
+        error_kind=settlement.error_kind,
+        error_code=settlement.error_code,
+    )
 
 
 _UNDONE = """
