@@ -37,6 +37,7 @@ from worker.coordination import Coordination
 from worker.executor import Executor, PaidCalls, Running, Services
 from worker.introducing import endpoint_of
 from worker.ledger import ClaimJournal, Lease, Ledger, boottime
+from worker.logs import about
 from worker.maintenance import Maintenance
 from worker.metrics import Metrics
 from worker.paying import charges_of, providers_of
@@ -411,11 +412,10 @@ class Worker:
         held = self._inflight.get(claim)
         if verdict == "settled":
             self.pulse.statistics.settled(settlement, held.age if held else None)
+            _tell(settlement)
         else:
             self.pulse.statistics.lost(settlement.source, settlement.lane)
-            log.info(
-                "job.not_settled", source=settlement.source, key=settlement.key, verdict=verdict
-            )
+            log.info("job.not_settled", **about(settlement), verdict=verdict)
         if settlement.verb == "cancel" and held is not None and held.journal.open:
             self.executor.leave(held)  # its slot is free once that is done
         else:
@@ -440,6 +440,21 @@ class Worker:
                     job.stop(lost=True)
         else:
             self.consumer.bell.set()
+
+
+def _tell(settlement: Settlement) -> None:
+    """Successes are many and say nothing new; these someone may look for."""
+    tell = {"fail": log.warning, "hold": log.warning, "retry": log.info}.get(settlement.verb)
+    if tell is None:
+        return
+    event = {"fail": "job.failed", "hold": "job.held", "retry": "job.retried"}[settlement.verb]
+    tell(
+        event,
+        **about(settlement),
+        error=settlement.error,
+        error_kind=settlement.error_kind,
+        error_code=settlement.error_code,
+    )
 
 
 _UNDONE = """

@@ -212,7 +212,7 @@ async def _start_worker(settings: Settings, url: str, pool: ConnectionPool, ctx:
     from worker.app import Worker  # noqa: PLC0415
 
     logging.getLogger("arq").handlers.clear()  # its lines come through ours
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure(settings.log_level, settings.log_format, worker=settings.name)
     if missing := await pending(database_url(settings)):
         raise RuntimeError(f"the database lacks {', '.join(missing)}: run `rowmill migrate`")
     worker = await Worker.open(settings.model_copy(update={"redis_url": url}))

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import structlog
 
+from worker.logs import job_fields
 from worker.store import (
     Claimed,
     Head,
@@ -173,7 +174,16 @@ class Consumer:
             started = await self._read(source, batch[0].token, ids)
         except Refused as error:
             if len(batch) == 1:
-                log.warning("start.refused", source=source, key=batch[0].key, error=str(error))
+                bad = batch[0]
+                fields = job_fields(
+                    source,
+                    bad.key,
+                    lane=bad.lane,
+                    run=bad.run,
+                    queue_id=bad.queue_id,
+                    token=bad.token,
+                )
+                log.warning("start.refused", **fields, error=str(error))
                 self._refuse(batch[0], str(error))
                 return
             middle = len(batch) // 2

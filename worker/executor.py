@@ -273,10 +273,7 @@ class Executor:
         running.task = asyncio.create_task(self.run(running))
 
     async def run(self, running: Running) -> None:
-        attempt = running.attempt
-        bind_job(
-            source=attempt.source, key=attempt.key, lane=attempt.lane, attempt=attempt.tries + 1
-        )
+        bind_job(running.attempt)
         try:
             settlement = await self._settlement(running)
         except LostClaim:
@@ -284,7 +281,7 @@ class Executor:
         except asyncio.CancelledError:
             settlement = None if running.lost else self._stopped(running)
         if settlement is None:
-            log.info("job.lost", run=running.job.run)
+            log.info("job.lost")
             await self._drop(running)
         else:
             failpoints.reached("outcome.known")
@@ -294,11 +291,15 @@ class Executor:
     def leave(self, running: Running) -> None:
         """It was settled as cancelled: what goes on for nobody is ended, then its slot is free."""
         running.leaving = True  # from now on: a task cancelled before it begins frees no slot
-        running.task = asyncio.create_task(self._drop(running))
+        running.task = asyncio.create_task(self._end(running))
+
+    async def _end(self, running: Running) -> None:
+        bind_job(running.attempt)  # nothing was bound where it was left from
+        await self._drop(running)
 
     def _stopped(self, running: Running) -> Settlement:
         if running.stopped is not None:
-            log.info("job.stopped", run=running.job.run, why=running.stopped)
+            log.info("job.stopped", why=running.stopped)
             return self._settle(running, Cancelled(running.stopped), None)
         if running.draining:
             return transitions.release(running.attempt)

@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -54,7 +55,8 @@ class GroupCommit(Generic[E, R]):
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((entry, future))
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._drain())
+            # It works for many: what it has to say is not about the job that came first.
+            self._task = asyncio.create_task(self._drain(), context=Context())
         # A cancelled job must not tear a commit that others share; its own entry still happens.
         return await asyncio.shield(future)
 

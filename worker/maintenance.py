@@ -30,6 +30,7 @@ import structlog
 from worker.breaker import Breaker
 from worker.executor import PaidCalls
 from worker.ledger import ClaimJournal, Ledger, submission_of
+from worker.logs import job_fields
 from worker.maps import MapError, Platform
 from worker.rates import Rates
 from worker.scheduled import Scheduled
@@ -68,10 +69,10 @@ class LateJournal(ClaimJournal):
         told = clean({**entry, "result": result, "cost_cents": cost_cents})
         try:
             if await upkeep.deliver_late(self._store, self._job, told):
-                self._spent(submission, cost_cents)
-                log.info("late.success", source=self._job.source, key=self._job.key)
+                log.info("late.success")
+            self._spent(submission, cost_cents)
         except Refused:  # the row can't take it; what it cost is known all the same
-            log.exception("late.refused", source=self._job.source, key=self._job.key)
+            log.exception("late.refused")
             await super().finished(submission, result=result, cost_cents=cost_cents)
 
 
@@ -187,12 +188,14 @@ class Maintenance:
     async def orphans(self) -> None:
         """One look at each; what isn't over yet is looked at again next time."""
         for row in await upkeep.orphans(self._store, self._accounts, self._lease):
-            try:
-                await self._finish(row)
-            except LockTimeout:
-                pass  # someone has its row
-            except Exception:  # one provider's trouble must not stop the other chores
-                log.exception("orphan.failed", submission=row["id"], provider=row["provider"])
+            fields = job_fields(row["source"], row["row_key"], run=row["run"])
+            with structlog.contextvars.bound_contextvars(**fields):
+                try:
+                    await self._finish(row)
+                except LockTimeout:
+                    pass  # someone has its row
+                except Exception:  # one provider's trouble must not stop the other chores
+                    log.exception("orphan.failed", submission=row["id"], provider=row["provider"])
 
     async def _finish(self, row: Mapping[str, Any]) -> None:
         journal = LateJournal(self._ledger, self._store, row, self._worker(), self._unwanted)

@@ -17,6 +17,7 @@ import structlog
 
 from jobs import failpoints
 from worker import transitions
+from worker.logs import about
 from worker.store import (
     LockTimeout,
     MissingPartition,
@@ -161,7 +162,7 @@ class Settler:
     async def _bisect(self, source: str, batch: list[Settlement], error: StoreError) -> int:
         if len(batch) == 1:
             (bad,) = batch
-            log.error("settle.refused", source=source, key=bad.key, verb=bad.verb, error=str(error))
+            log.error("settle.refused", **about(bad), verb=bad.verb, error=str(error))
             if bad.verb == "hold" and bad.error_code == "refused":
                 # Even the plain hold was refused: the row itself can't be written. Keep the
                 # claim and try again later rather than lose what is known.

@@ -12,56 +12,16 @@ import asyncpg
 import httpx
 import pytest
 from prometheus_client.metrics_core import Metric
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.database.redis_servers import real_redis
 from tests.golden_metrics import GOLDEN
 from tests.process.fleet import Fleet, Sandbox, Worker, until, until_sql
+from tests.process.machine import seen
 from tests.process.rows import add_background, add_media, add_texts, in_state
 
 pytestmark = pytest.mark.process
 
 LONG = "this one takes its time"
-
-
-async def address(worker: Worker) -> str:
-    listening = await worker.says("endpoint.listening")
-    return f"http://127.0.0.1:{listening['port']}"
-
-
-class Seen:
-    """A worker's endpoint, as a machine sees it."""
-
-    def __init__(self, url: str) -> None:
-        self._client = httpx.AsyncClient(base_url=url, timeout=5)
-
-    async def get(self, path: str) -> tuple[int, dict[str, Any]]:
-        answer = await self._client.get(path)
-        return answer.status_code, answer.json()
-
-    async def metrics(self) -> dict[str, Metric]:
-        text = (await self._client.get("/metrics")).text
-        return {family.name: family for family in text_string_to_metric_families(text)}
-
-    async def until(self, path: str, status: int) -> dict[str, Any]:
-        async def look() -> dict[str, Any] | None:
-            seen, told = await self.get(path)
-            return told if seen == status else None
-
-        found = await until(look, what=f"{path} {status}")
-        assert found is not None
-        return found
-
-    async def gone(self) -> bool:
-        try:
-            await self._client.get("/healthz")
-        except httpx.TransportError:
-            return True
-        return False
-
-
-async def seen(worker: Worker) -> Seen:
-    return Seen(await address(worker))
 
 
 def value(family: Metric, suffix: str = "", **labels: str) -> float:
@@ -134,7 +94,7 @@ async def test_a_process_that_stood_still_is_not_stuck(fleet: Fleet) -> None:
     machine = await seen(worker)
     worker.stop()
     with pytest.raises(httpx.ReadTimeout):
-        await machine._client.get("/healthz", timeout=3)  # longer than it may be stuck
+        await machine.client.get("/healthz", timeout=3)  # longer than it may be stuck
     worker.go_on()
     for _ in range(10):
         status, told = await machine.get("/healthz")

@@ -60,7 +60,7 @@ def run(
 
     given: dict[str, Any] = {"lanes": lanes, "slots": slots}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure(settings.log_level, settings.log_format, worker=settings.name)
     uvloop.run(serve(settings, burst=burst, migrate_first=migrate))
 
 

@@ -11,8 +11,8 @@ from pydantic_settings import SettingsError
 
 from worker.commands.exits import NOT_DONE, UNREACHABLE, USAGE
 from worker.embedded_places import EmbeddedError
-from worker.logs import SECRET_NAMES, without_secrets
 from worker.maps import MapError
+from worker.redaction import SECRET_NAMES, without_secrets
 from worker.settings import NoDatabase, Settings
 from worker.store import LockTimeout, StoreError
 from worker.store.finding import UnknownName
