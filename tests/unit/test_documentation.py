@@ -25,7 +25,7 @@ ENTRIES = {entry.words: entry for entry in reference.entries(typer.main.get_comm
 """Every command as it is typed, such as `rowmill job show`."""
 
 WITHOUT_RESULT = {
-    *("rowmill run", "rowmill sandbox", "rowmill completion"),
+    *("rowmill run", "rowmill sandbox", "rowmill watch", "rowmill completion"),
     *("rowmill dev schema", "rowmill dev docs"),
 }
 """Commands that serve, write a file or print a script: they have no --json."""
