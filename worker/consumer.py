@@ -11,6 +11,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import structlog
@@ -25,6 +26,7 @@ from worker.store import (
     StoreError,
     Unavailable,
 )
+from worker.vitals import Turns
 
 log = structlog.get_logger()
 
@@ -76,6 +78,8 @@ class Consumer:
         rested: Callable[[], None],
         batch: int,
         poll: float,
+        turns: Turns | None = None,
+        claiming: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._store = store
         self._worker = worker
@@ -88,6 +92,8 @@ class Consumer:
         self._rested = rested
         self._batch = batch
         self._poll = poll
+        self._turns = turns or Turns()
+        self._claiming = claiming
         self._heads = Heads()
         self.starting: set[int] = set()
         """Queue ids between their claim and their launch."""
@@ -105,7 +111,8 @@ class Consumer:
             self.bell.clear()
             self.busy = True
             try:
-                claimed = await self.run_once()
+                with self._turns.turn("consumer"):
+                    claimed = await self.run_once()
             except StoreError as error:
                 # Also when we were given up for dead: the pulse notices, and registers anew.
                 log.warning("claim.failed", error=str(error))
@@ -131,7 +138,9 @@ class Consumer:
         want = min(self._batch, self._free_slots())
         lanes = self._lanes()
         heads = self._heads.current(lanes)
-        claims = await self._store.claim(self._worker(), secrets.randbits(63), lanes, want, heads)
+        token = secrets.randbits(63)
+        with self._claiming():
+            claims = await self._store.claim(self._worker(), token, lanes, want, heads)
         if heads is None and len(claims) == want:
             self._heads.learn(await self._store.scan(lanes))
         elif len(claims) == want:

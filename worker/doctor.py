@@ -200,6 +200,7 @@ KINDS: Mapping[str, tuple[str, Severity, bool]] = {
     "no_workers": ("fleet.none", "warning", False),
     "unserved": ("fleet.unserved", "warning", False),
     "held": ("jobs.held", "warning", False),
+    "provider": ("providers.broken", "warning", False),
     "unresolved_payment": ("payments.unresolved", "warning", False),
 }
 """What `rowmill status` says needs a person, as findings."""

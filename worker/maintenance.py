@@ -53,6 +53,7 @@ class LateJournal(ClaimJournal):
     ) -> None:
         super().__init__(ledger, queue_id=0, token=0, worker=worker)
         self.times[row["id"]] = row["intended_at"]
+        self.providers[row["id"]] = row["provider"]
         self._store = store
         self._job = Found(row["source"], row["row_key"])
         self._unwanted = unwanted
@@ -67,6 +68,7 @@ class LateJournal(ClaimJournal):
         told = clean({**entry, "result": result, "cost_cents": cost_cents})
         try:
             if await upkeep.deliver_late(self._store, self._job, told):
+                self._spent(submission, cost_cents)
                 log.info("late.success", source=self._job.source, key=self._job.key)
         except Refused:  # the row can't take it; what it cost is known all the same
             log.exception("late.refused", source=self._job.source, key=self._job.key)
@@ -116,6 +118,7 @@ class Maintenance:
             Chore("allowances", 5.0, self.allowances),
             Chore("triggers", 30.0, self.triggers),
             Chore("orphans", max(2.0, lease / 2), self.orphans),
+            Chore("statistics", 20.0, self.statistics),
             Chore("refreshes", 30.0, scheduled.refreshes),
             Chore("retention", 30.0, scheduled.retention),
             Chore("clean_up", 3600.0, self.clean_up),
@@ -206,6 +209,9 @@ class Maintenance:
                 if source.name == job.source:
                     return await upkeep.unwanted(self._store, source, job.key)
         return False
+
+    async def statistics(self) -> None:
+        await upkeep.condense(self._store)
 
     async def clean_up(self) -> None:
         await upkeep.clean_up(self._store)

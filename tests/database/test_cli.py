@@ -318,6 +318,8 @@ SHAPE = {
         ),
         *("held", "failed_last_hour", "oldest_wait_s", "per_minute_out", "spend_cents_today"),
         *("wait_p50_ms", "wait_p95_ms", "run_p50_ms", "run_p95_ms"),
+        *("ready_estimated", "scheduled_estimated", "held_estimated", "paused_by"),
+        *("per_minute_in", "out_history"),
     },
     "sources": {
         *("source", "platform", "relation", "gone", "running", "limit", "paused"),
@@ -325,8 +327,15 @@ SHAPE = {
     },
     "workers": {
         *("id", "name", "version", "slots", "running", "heartbeat_age_s", "alive", "draining"),
-        "lanes",
+        *("lanes", "host", "pid", "started_at", "claims"),
     },
+    "providers": {
+        *("provider", "lane", "state", "why", "spend_cents_today", "open_calls"),
+        "failed_last_hour",
+    },
+    "budgets": {"lane", "period", "limit_cents", "used_cents", "renewed_at", "waiting"},
+    "unserved": {"source", "lane", "kind", "waiting", "estimated", "paused", "why"},
+    "history": {"seconds", "started", "succeeded", "failed", "wait_p50_ms"},
     "needs_person": {"kind", "subject", "message", "commands"},
     "notices": {"kind", "subject", "message", "commands"},
 }
@@ -402,7 +411,7 @@ async def test_job_show_tells_why(photomemory: str, rowmill: Rowmill, connect: C
     (key,) = await add_videos(connection)
     text = await rowmill(photomemory, "job", "show", key)
     assert text.code == 0
-    assert text.out.splitlines()[1] == "no worker is running"
+    assert "why       no worker is running" in text.out
     story = (await rowmill(photomemory, "job", "show", f"generation_jobs/{key}", "--json")).json
     assert (story["key"], story["queue"]["state"]) == (key, "ready")
     assert story["row"]["status"] == "queued"

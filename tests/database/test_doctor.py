@@ -161,7 +161,7 @@ async def test_what_status_says_needs_a_person(
     await fell_silent(connection, hand)
     await add_videos(connection)
     assert "fleet.none" in await found(store, replicate="k")
-    assert len(KINDS) == 6
+    assert len(KINDS) == 7
 
 
 async def test_a_failover_of_the_last_day(

@@ -12,6 +12,7 @@ from obstore.exceptions import BaseError as StorageError
 
 from worker.app import Worker
 from worker.commands.problems import PlainError, a_wrong_setting
+from worker.endpoint import PortTaken
 from worker.settings import Settings, database_url
 from worker.store.migrations import migrate, pending
 
@@ -23,11 +24,15 @@ async def serve(settings: Settings, *, burst: bool, migrate_first: bool) -> None
     _on_signals(stop)
     await _check_schema(database_url(settings), migrate_first=migrate_first)
     worker = await _open(settings)
-    await worker.start()
+    try:
+        await worker.start()
+    except PortTaken as error:
+        raise PlainError(str(error)) from error
     door = asyncio.create_task(_door(settings, worker))
     try:
         await _until_stopped(worker, stop, burst=burst)
     finally:
+        worker.draining = True  # while its door closes nothing more is claimed, and /readyz says so
         await ended(door)
         await worker.drain()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from shlex import quote
 
 from worker.store.finding import UnknownName, names, nearest
 from worker.store.store import Store, to_json
@@ -30,10 +31,12 @@ class Gate:
 
     @property
     def arguments(self) -> str:
-        """How `rowmill pause` and `resume` are told of it."""
+        """How `rowmill pause` and `resume` are told of it, in a shell: rows name their lanes."""
         if self.lane == EVERY:
-            return "--all" if self.source == EVERY else f"--source {self.source}"
-        return self.lane + ("" if self.source == EVERY else f" --source {self.source}")
+            return "--all" if self.source == EVERY else f"--source {quote(self.source)}"
+        return quote(self.lane) + (
+            "" if self.source == EVERY else f" --source {quote(self.source)}"
+        )
 
     def matches(self, lane: str, source: str) -> bool:
         return self.lane in (EVERY, lane) and self.source in (EVERY, source)
@@ -128,10 +131,14 @@ async def known_gate(store: Store, lane: str, source: str, providers: Iterable[s
 async def _known_lane(store: Store, lane: str, providers: Iterable[str]) -> str:
     if lane == EVERY:
         return lane
-    known = {row["lane"] for row in await store.fetch(_LANES)}.union(providers)
+    known = await known_lanes(store, providers)
     if lane not in known:
         raise UnknownName(f"no lane {lane!r}; known lanes: {names(known)}{nearest(lane, known)}")
     return lane
+
+
+async def known_lanes(store: Store, providers: Iterable[str] = ()) -> list[str]:
+    return sorted({row["lane"] for row in await store.fetch(_LANES)}.union(providers))
 
 
 async def known_source(store: Store, source: str) -> str:
