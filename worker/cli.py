@@ -27,6 +27,7 @@ from worker.commands import (
     mapping,
     overview,
     providers,
+    pruning,
     reconciling,
     trying,
     watching,
@@ -72,6 +73,7 @@ app.command(rich_help_panel=ACTING)(acts.retry)
 app.command(rich_help_panel=ACTING)(acts.cancel)
 app.command(rich_help_panel=ACTING)(acts.resolve)
 app.command(rich_help_panel=ACTING)(reconciling.reconcile)
+app.command(rich_help_panel=ACTING)(pruning.prune)
 app.add_typer(budgets.app, name="budget", rich_help_panel=ACTING)
 app.command(rich_help_panel=SETTING_UP)(database.migrate)
 app.command(rich_help_panel=SETTING_UP)(database.attach)

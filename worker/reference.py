@@ -169,7 +169,7 @@ def _parameter(param: Any) -> tuple[str, str, str] | None:
     notes = []
     if param.required and not _is_argument(param):
         notes.append("required")
-    if param.default not in (None, (), []) and not getattr(param, "is_flag", False):
+    if param.default not in (None, "", (), []) and not getattr(param, "is_flag", False):
         notes.append(f"default {param.default}")
     if param.envvar:
         notes.append(f"or `{param.envvar}`")

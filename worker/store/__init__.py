@@ -11,6 +11,7 @@ finding.py     which job a person means
 gates.py       pause, resume, limit
 fleet.py       who works
 draining.py    asking workers to leave
+pruning.py     taking away what is known of rows that are gone
 acts.py        retry, cancel, resolve
 reports.py     what status reads
 story.py       what job show reads, and why a job waits
