@@ -158,7 +158,16 @@ async def unlike(store: Store, info: SourceInfo) -> list[Made]:
         return []
     live = {row["name"]: row["body"] for row in await rows_of(store, _FUNCTIONS)}
     wanted = dict(_bodies([*functions_sql(target), audit_function(target.platform)]))
-    return [Made(name, name not in live) for name, body in wanted.items() if live.get(name) != body]
+    return [
+        Made(name, name not in live)
+        for name, body in wanted.items()
+        if _words(live.get(name, "")) != _words(body)
+    ]
+
+
+def _words(body: str) -> list[str]:
+    """In no order: the map that comes back from the database has its keys in another one."""
+    return sorted(re.split(r"[\s,()]+", body))
 
 
 def _bodies(statements: list[str]) -> Iterator[tuple[str, str]]:
