@@ -43,8 +43,8 @@ async def triggers(patient: Patient) -> list[Finding]:
     platform_of = {}
     for row in await health.triggers(patient.store):
         what = row["trigger"]
-        if row["relation_of"] != row["relation"]:
-            what += f" on {row['relation_of']}"
+        if row["leaf"] is not None:
+            what += f" on {row['leaf']}"
         how = "" if row["how"] == "missing" else f" ({row['how']})"
         lacking[row["source"], row["relation"]].append(what + how)
         platform_of[row["source"]] = row["platform"]
@@ -115,8 +115,11 @@ def _newer(info: SourceInfo, error: MapError) -> Finding:
 
 async def maps(patient: Patient) -> list[Finding]:
     findings = []
+    gone = {row["platform"] for row in await health.gone(patient.store)}
     for platform in await patient.platforms():
         name = platform.map.platform
+        if name in gone:
+            continue  # said already
         for problem in await health.problems(patient.store, platform):
             if problem.severity == "refuse":
                 fix = f"mend the table or the map, then {attach(name)}"

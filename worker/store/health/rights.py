@@ -11,10 +11,12 @@ from worker.maps import Platform, Source, parse_path
 from worker.store.health.rows_of import Row, rows_of
 from worker.store.store import Store
 
-# Workers call themselves so, where no pooler hides it; so does this command.
+# Workers call themselves so, where no pooler hides it; so does this command, by whomever.
 _ROLES = """
 SELECT DISTINCT a.usename::text AS role FROM pg_stat_activity a
  WHERE a.datname = current_database() AND a.application_name = 'rowmill' AND a.usename IS NOT NULL
+   AND EXISTS (SELECT FROM rowmill.workers w
+                WHERE w.stopped_at IS NULL AND w.heartbeat_at > clock_timestamp() - w.lease)
 """
 
 # The owner of the triggers' functions: they run with its rights, whoever inserts.
@@ -54,7 +56,7 @@ SELECT DISTINCT 'USAGE' AS right, 'schema ' || n.nspname AS object
   FROM wanted w JOIN pg_namespace n ON n.oid = w.relnamespace
  WHERE NOT has_schema_privilege($1::name, n.oid, 'USAGE')
 UNION ALL
-SELECT string_agg(w.priv, ', ' ORDER BY w.priv), 'table ' || w.oid::regclass::text FROM wanted w
+SELECT string_agg(DISTINCT w.priv, ', ' ORDER BY w.priv), 'table ' || w.oid::regclass::text FROM wanted w
  WHERE NOT CASE WHEN w.priv = 'DELETE' THEN has_table_privilege($1::name, w.oid, 'DELETE')
                 ELSE has_table_privilege($1::name, w.oid, w.priv)
                      OR has_any_column_privilege($1::name, w.oid, w.priv) END
@@ -174,7 +176,7 @@ def tables_of(platform: Platform) -> Mapping[str, set[str]]:
                 needed[quoted(hop.table)].add("SELECT")
     for entry in platform.map.retention:
         table = entry.table or next(s.table for s in platform.map.sources if s.name == entry.source)
-        needed[quoted(table)] |= {"SELECT", "DELETE"}
+        needed[quoted(table)] |= {"SELECT", "UPDATE", "DELETE"}
     for table, right in _in_rules(platform):
         needed[table].add(right)
     return needed

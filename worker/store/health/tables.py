@@ -21,15 +21,15 @@ from worker.store.store import SourceInfo, Store
 # Row triggers are cloned to every partition, and can be disabled there one by one. One that is only
 # enabled for replicas isn't fired for anyone else.
 _TRIGGERS = """
-SELECT s.name AS source, s.platform, s.relation, w.relation::text AS relation_of, w.trigger,
+SELECT s.name AS source, s.platform, s.relation, w.leaf::text AS leaf, w.trigger,
        CASE t.tgenabled WHEN 'D' THEN 'disabled' WHEN 'R' THEN 'enabled for replicas alone'
             ELSE 'missing' END AS how
   FROM rowmill.sources s
  CROSS JOIN LATERAL (
-       SELECT to_regclass(s.relation) AS relation, 'rowmill_' || e AS trigger
+       SELECT to_regclass(s.relation) AS relation, NULL::regclass AS leaf, 'rowmill_' || e AS trigger
          FROM unnest(ARRAY['enqueue', 'change', 'remove', 'empty']) e
        UNION ALL
-       SELECT p.relid, 'rowmill_' || e
+       SELECT p.relid, p.relid, 'rowmill_' || e
          FROM pg_partition_tree(to_regclass(s.relation)) p, unnest(ARRAY['enqueue', 'change', 'remove']) e
         WHERE p.isleaf AND p.level > 0) w
   LEFT JOIN pg_trigger t ON t.tgrelid = w.relation AND t.tgname = w.trigger
@@ -105,7 +105,7 @@ class Made:
 
 
 async def triggers(store: Store) -> list[Row]:
-    """Those that are missing or not fired; `relation_of` is the table or partition."""
+    """Those that are missing or not fired; `leaf` is a partition, null for the table itself."""
     return await rows_of(store, _TRIGGERS)
 
 
