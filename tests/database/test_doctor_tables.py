@@ -31,6 +31,7 @@ RIGHTS = """
 GRANT ALL ON SCHEMA rowmill TO {role};
 GRANT ALL ON ALL TABLES IN SCHEMA rowmill TO {role};
 GRANT ALL ON ALL TABLES IN SCHEMA public TO {role};
+GRANT EXECUTE ON FUNCTION public.create_monthly_partition TO {role};
 """
 
 
