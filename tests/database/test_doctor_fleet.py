@@ -15,6 +15,7 @@ import pytest
 from jobs.providers.registry import ProviderSettings
 from tests.database.doctoring import all_found, found, mended, provokes, recorded, settings
 from tests.database.journaling import at_work, intend, journal_of
+from tests.database.redis_servers import until
 from tests.database.support import Connect, Hand, OpenStore, add_videos, fell_silent, has_lived
 from worker.doctor import sessions
 from worker.settings import Settings
@@ -202,9 +203,7 @@ async def test_what_vacuum_should_have_done(photomemory: str, db: Any, store: St
     async def bloated() -> dict[str, Any]:
         return await found(store, only=("bloat.dead",), dead_rows=100)
 
-    for _ in range(200):
-        if await bloated():
-            break
+    await until(bloated)
     finding = (await bloated())["bloat.dead"]
     assert finding["evidence"].startswith("300 dead rows and 0 living ones; last vacuumed: never")
     assert finding["repairable"] is True
@@ -214,7 +213,7 @@ async def test_what_vacuum_should_have_done(photomemory: str, db: Any, store: St
     assert ("ann@desk", "table rowmill.pulses") in await recorded(db)
 
     await db.execute(
-        "INSERT INTO rowmill.turns (name, last_at) SELECT n::text, now()"
+        "INSERT INTO rowmill.turns (name, latest, come_back) SELECT n::text, now(), now()"
         " FROM generate_series(1, 300) n"
     )
     finding = (await found(store, unanalyzed_bytes=8192))["bloat.statistics"]

@@ -135,9 +135,7 @@ async def test_redis_and_mail(store: Store, tmp_path: Path, mailbox: Mailbox) ->
 # --------------------------------------------------------------------------- the command
 
 
-async def test_the_command(
-    rowmill: Rowmill, photomemory: str, connect: Connect, tmp_path: Path
-) -> None:
+async def test_the_command(rowmill: Rowmill, photomemory: str, connect: Connect) -> None:
     connection = await connect(photomemory)
     await connection.execute("ALTER TABLE generation_jobs DISABLE TRIGGER rowmill_enqueue")
     await add_videos(connection)

@@ -225,7 +225,8 @@ async def test_a_view_of_another(
     finding = (await found(theirs))["rights.owner"]
     assert (finding["severity"], "can't refresh it" in finding["evidence"]) == ("warning", True)
     await connection.execute(
-        "INSERT INTO rowmill.schedules (platform, chore, subject, token, taken_at, not_before, error)"
+        "INSERT INTO rowmill.schedules (platform, chore, subject, token, taken_at, "
+        "not_before, error)"
         " VALUES ('depot', 'refresh', 'depot.totals', 1, now(), now(), 'permission denied')"
     )
     assert "schedules.failed" in await found(await open_store(dsn))

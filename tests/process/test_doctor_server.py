@@ -97,11 +97,10 @@ async def test_the_settings_of_a_server(own: EmbeddedPostgres) -> None:
 
 
 @pytest.mark.parametrize("mode", ["transaction", "statement"])
-@provokes()
-async def test_poolers(photomemory: str, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+async def test_poolers(both: str, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     ini = postgres.PGBOUNCER_INI.replace("pool_mode = transaction", f"pool_mode = {mode}")
     monkeypatch.setattr(postgres, "PGBOUNCER_INI", ini)
-    with pooler(photomemory, size=3) as dsn:
+    with pooler(both, size=3) as dsn:
         store = await Store.open(dsn, 2)
         try:
             findings = await found(store)
@@ -113,4 +112,4 @@ async def test_poolers(photomemory: str, monkeypatch: pytest.MonkeyPatch, mode: 
         assert set(findings) == {"pooler.transaction"}, "all other checks work through it"
 
 
-provokes("pooler.transaction", "pooler.statement")
+provokes("pooler.transaction", "pooler.statement")  # each of them asked for by name above
