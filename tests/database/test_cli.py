@@ -103,7 +103,10 @@ async def test_reconcile(rowmill: Rowmill, photomemory: str) -> None:
 
 async def test_doctor(rowmill: Rowmill, photomemory: str, connect: Connect) -> None:
     said = await rowmill(photomemory, "doctor", "--json")
-    assert (said.code, set(said.json)) == (RESULT[said.json["worst"]], {"findings", "worst"})
+    assert (said.code, set(said.json)) == (
+        RESULT[said.json["worst"]],
+        {"findings", "worst", "repaired"},
+    )
     await (await connect(photomemory)).execute("DROP TRIGGER rowmill_change ON generation_jobs")
     said = await rowmill(photomemory, "doctor")
     assert said.code == 2
