@@ -15,6 +15,7 @@ from worker.maps import MapError
 from worker.settings import NoDatabase, Settings
 from worker.store import LockTimeout, StoreError
 from worker.store.finding import UnknownName
+from worker.store.listing import BadCursor, BadSort, TooSlow
 from worker.store.migrations import MigrationError
 
 NOT_DONE, USAGE, UNREACHABLE = 1, 2, 3
@@ -69,6 +70,10 @@ def _explain(error: Exception) -> Problem | None:
             return Problem(str(error), USAGE)
         case MapError() | MigrationError() | UnknownName() | EmbeddedError() | PlainError():
             return Problem(str(error), NOT_DONE)
+        case TooSlow():
+            return Problem(str(error), NOT_DONE)
+        case BadCursor() | BadSort():
+            return Problem(str(error), USAGE)
     return None
 
 

@@ -128,10 +128,14 @@ async def known_gate(store: Store, lane: str, source: str, providers: Iterable[s
 async def _known_lane(store: Store, lane: str, providers: Iterable[str]) -> str:
     if lane == EVERY:
         return lane
-    known = sorted({row["lane"] for row in await store.fetch(_LANES)}.union(providers))
+    known = await known_lanes(store, providers)
     if lane not in known:
         raise UnknownName(f"no lane {lane!r}; known lanes: {', '.join(known) or 'none yet'}")
     return lane
+
+
+async def known_lanes(store: Store, providers: Iterable[str] = ()) -> list[str]:
+    return sorted({row["lane"] for row in await store.fetch(_LANES)}.union(providers))
 
 
 async def known_source(store: Store, source: str) -> str:

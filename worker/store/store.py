@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -117,6 +118,24 @@ class Store:
     async def value(self, sql: str, *args: Any) -> Any:
         with translated():
             return await self._pool.fetchval(sql, *args)
+
+    @asynccontextmanager
+    async def look(self, seconds: float) -> AsyncIterator[Any]:
+        """A connection that only reads, all of one moment, and gives up what takes too long.
+
+        Rows that row-level security would hide are an error, and times are told in UTC.
+        """
+        with translated():
+            async with (
+                self._pool.acquire() as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                await connection.execute(
+                    f"SET LOCAL statement_timeout = {int(seconds * 1000)};"
+                    "SET LOCAL row_security = off; SET LOCAL jit = off;"
+                    "SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'"
+                )
+                yield connection
 
     async def script(self, sql: str) -> None:
         """Several statements without parameters."""
