@@ -1,8 +1,8 @@
 """What operators do to jobs, one or many: what is foretold of it, and how it is carried out.
 
-One transaction for each job: its functions lock row, queue row and parents in everyone's order, which
-several jobs in one transaction would break. Whoever is stopped or killed in the middle leaves every
-job either as it was or wholly done and recorded.
+One transaction for each job: its functions lock row, queue row and parents in everyone's order,
+which several jobs in one transaction would break. Whoever is stopped or killed in the middle leaves
+every job either as it was or wholly done and recorded.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ class Act:
     """retry | requeue | cancel | priority | resolve"""
     states: tuple[str, ...]
     """Those a filter looks in where it names none."""
+    reach: tuple[str, ...]
+    """Those it may name."""
     done: Mapping[str, str]
     """Verdict → what it means, said of the job."""
     given: Mapping[str, Any] = field(default_factory=dict)
@@ -82,7 +84,7 @@ class Act:
 
 
 def _as_told(aim: Aim) -> str:
-    return "running" if aim.state == "running" else aim.status if aim.status else aim.state
+    return "running" if aim.state == "running" else aim.status or aim.state
 
 
 def _refused_resolve(aim: Aim, step: str | None) -> str | None:
@@ -93,24 +95,27 @@ def _refused_resolve(aim: Aim, step: str | None) -> str | None:
     return "several" if len(aim.calls.doubts) > 1 and step is None else None
 
 
+QUEUED = ("running", "ready", "scheduled", "held")
+FINISHED = ("failed", "completed", "cancelled")
 _GOES_ON = {
     "requeued": "is queued again, with no tries spent",
     "released": "goes on: it is ready again",
     "hastened": "was waiting already; it is ready now",
 }
-FAILED, CHANGED, LEFT = "failed", "changed", "left"
-"""Verdicts that no function gives: an error, … and what Ctrl-C came before."""
+ERROR = "error"
+"""The verdict of what the database refused, or gave no answer to."""
 
 
 def retrying() -> Act:
     states = ("scheduled", "held", "failed", "cancelled")
-    return Act("retry", states, _GOES_ON, buys=True)
+    return Act("retry", states, ("ready", *states), _GOES_ON, buys=True)
 
 
 def requeueing(*, anew: bool) -> Act:
     return Act(
         "requeue",
-        ("completed", "failed", "cancelled"),
+        FINISHED,
+        FINISHED,
         {"requeued": "is queued again, for new work"},
         given={"anew": anew},
         buys=True,
@@ -118,7 +123,7 @@ def requeueing(*, anew: bool) -> Act:
 
 
 def cancelling() -> Act:
-    return Act("cancel", ("running", "ready", "scheduled", "held"), {"cancelled": "is cancelled"})
+    return Act("cancel", QUEUED, QUEUED, {"cancelled": "is cancelled"})
 
 
 def prioritising(values: Mapping[str, str]) -> Act:
@@ -127,7 +132,7 @@ def prioritising(values: Mapping[str, str]) -> Act:
         "moved": "has its new place",
         "noted": "runs: its new priority is for when it comes back",
     }
-    return Act("priority", ("running", "ready", "scheduled", "held"), done, given=values)
+    return Act("priority", QUEUED, QUEUED, done, given=values)
 
 
 def resolving(how: str, *, external_id: str | None, step: str | None) -> Act:
@@ -137,7 +142,8 @@ def resolving(how: str, *, external_id: str | None, step: str | None) -> Act:
         "recorded": "is over; the ledger knows now",
     }
     given = {"how": how, "external_id": external_id, "step": step}
-    return Act("resolve", ("held",), done, given=given, buys=how != "fail")
+    reach = ("ready", "scheduled", "held", *FINISHED)
+    return Act("resolve", ("held",), reach, done, given=given, buys=how != "fail")
 
 
 # --------------------------------------------------------------------------- carrying it out
@@ -197,7 +203,7 @@ async def _upon(store: Store, act: Act, aim: Aim, who: str, seen: Seen | None) -
     try:
         did = await act.upon(store, aim, who, seen)
     except StoreError as error:
-        return Result(aim, FAILED, done=False, error=error)
+        return Result(aim, ERROR, done=False, error=error)
     return Result(aim, did.verdict, did.verdict in act.done, did)
 
 

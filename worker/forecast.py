@@ -1,4 +1,4 @@
-"""What an act may cost: pure. What is paid already is used; what isn't costs what such jobs cost lately.
+"""What an act may cost: what is paid already is used, the rest costs what such jobs cost lately.
 
 Nothing is guessed: where the ledger has no job of the same table, lane and kind that was delivered,
 the cost is unknown.
@@ -132,8 +132,10 @@ def forecast(
     resubmits: bool = False,
     budgets: Sequence[Mapping[str, Any]] = (),
 ) -> Forecast:
-    """`buys`: these jobs will run; `anew`: and use nothing of what they have; `resubmits`: and send
-    again what is in doubt."""
+    """Of jobs that will run, if the act `buys`.
+
+    With `anew` they use nothing of what they have; with `resubmits` what is in doubt is sent again.
+    """
     purchases: dict[Group, list[Decimal | None]] = defaultdict(list)
     for aim in aims if buys else ():
         history = histories.get(group_of(aim))

@@ -1,4 +1,4 @@
-"""Requeue and priority: new work that never costs what is paid already, and another place in the order."""
+"""Requeue and priority: new work that drops nothing paid, and another place in the order."""
 
 from __future__ import annotations
 

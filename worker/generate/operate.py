@@ -1,6 +1,7 @@
-"""rowmill.progress_, sweep_, about_, row_, lock_, retry_, requeue_, priority_, cancel_, fail_<source>().
+"""What happens beside the hot path: progress, the sweep, and what operators do.
 
-What happens beside the hot path. Operators' acts are called by rowmill.act(): sql/functions/acts.sql.
+rowmill.about_, row_, lock_, retry_, requeue_, priority_, cancel_ and fail_<source>() are called by
+rowmill.act() and resolve(): sql/functions/acts.sql, ledger.sql.
 """
 
 from __future__ import annotations
