@@ -25,7 +25,7 @@ class Act:
     name: str
     """retry | requeue | cancel | priority | resolve"""
     states: tuple[str, ...]
-    """Those a filter looks in where it names none."""
+    """Those a filter looks in where it names none; where these are none, it must name them."""
     reach: tuple[str, ...]
     """Those it may name."""
     done: Mapping[str, str]
@@ -41,6 +41,14 @@ class Act:
     @property
     def resubmits(self) -> bool:
         return self.given.get("how") == "resubmit"
+
+    def meant(self, aim: Aim, named: Sequence[str]) -> bool:
+        """Whether a filter means it: one that waits for a time of its own only if it says so."""
+        if self.name == "retry" and aim.state == "scheduled" and "scheduled" not in named:
+            return aim.began
+        if self.name == "resolve":
+            return bool(aim.calls.doubts)
+        return True
 
     def refusal(self, aim: Aim) -> str | None:
         """The verdict by which it would be refused, as things are; None if it would be done."""
@@ -107,14 +115,15 @@ ERROR = "error"
 
 
 def retrying() -> Act:
-    states = ("scheduled", "held", "failed", "cancelled")
-    return Act("retry", states, ("ready", *states), _GOES_ON, buys=True)
+    """Who cancelled a job may have meant it: a filter must name those."""
+    states = ("scheduled", "held", "failed")
+    return Act("retry", states, ("ready", *states, "cancelled"), _GOES_ON, buys=True)
 
 
 def requeueing(*, anew: bool) -> Act:
     return Act(
         "requeue",
-        FINISHED,
+        (),
         FINISHED,
         {"requeued": "is queued again, for new work"},
         given={"anew": anew},

@@ -152,8 +152,9 @@ def retry(chosen: Chosen) -> None:
     taken up again, finished steps that were never delivered are read back: neither is paid for anew.
     New work for a finished row is `rowmill requeue`.
 
-    By options it looks for failed, cancelled, held and scheduled jobs; it tells how many there are and
-    what they may cost, and asks.
+    By options it looks for failed and held jobs, and those that wait for their next try; it tells how
+    many there are and what they may cost, and asks. Cancelled ones it leaves alone, unless asked for
+    them by --state cancelled.
 
     rowmill retry 9e0f06a0-22a3-4071-9831-b02b6524d6af
 
@@ -161,7 +162,7 @@ def retry(chosen: Chosen) -> None:
 
     rowmill retry --source generation_jobs --state held --yes
     \f
-    A running or completed job is refused.
+    A running or completed job is refused. With `--state scheduled` those go at once, too, that wait for a time of their own.
 
     **Acts upon jobs**: `retry`, `requeue`, `cancel`, `priority` and `resolve` take one ID, several, or the options of `rowmill jobs`. Each job is a transaction of its own, in which the act and its
     line in `rowmill.actions` (when, who as user@host, what, and what was there before) are written; a few are done at a time. One that fails or is refused doesn't stop the others.
@@ -229,7 +230,7 @@ def requeue(
     rowmill requeue --source ai_generations --state completed --newer-than 1d --limit 20 --dry-run
     \f
     It is what an `UPDATE` of a finished row to its ready word asks for, with its error cleared, its tries given back, and those refusals. `--drop-paid` lets an undelivered result go; calls in doubt or open are never
-    dropped: `rowmill resolve`, or wait for their end. By options it looks for completed, failed and cancelled jobs. Unfinished ones are refused: `retry` hastens them and lets held ones go on.
+    dropped: `rowmill resolve`, or wait for their end. With options, `--state` must say which: completed, failed, cancelled. Unfinished ones are refused: `retry` hastens them and lets held ones go on.
     """
     from worker.acting import requeueing
 
@@ -398,14 +399,12 @@ async def _plan(store: Store, chosen: Chosen, making: Making, provider: str | No
         jobs, more = await _matching(store, which, chosen.limit)
         act = await making(store, jobs)
     aims = await looking.aims(store, jobs)
-    if states:
-        aims = [aim for aim in aims if aim.state in states]  # what changed since is no match
-    if act.name == "resolve" and not chosen.single:
-        aims = [
-            aim
-            for aim in aims
-            if aim.calls.doubts and (provider is None or provider in aim.calls.doubt_providers)
-        ]
+    if chosen.which is not None:
+        named = chosen.which.states
+        # What has changed since it was found is no match either.
+        aims = [aim for aim in aims if aim.state in states and act.meant(aim, named)]
+    if provider is not None:
+        aims = [aim for aim in aims if provider in aim.calls.doubt_providers]
     refused = {aim.job: why for aim in aims if (why := act.refusal(aim)) is not None}
     forecast = await forecasts.forecast_of(
         store,
@@ -427,7 +426,12 @@ def _states(which: Filter, act: Act, *, narrowed: bool) -> tuple[str, ...]:
             f"{act.name} is for jobs that are {', '.join(act.reach)}: "
             f"not for --state {', '.join(which.states)}"
         )
-    if not narrowed and replace(which, states=()) == Filter() and set(states) >= set(act.states):
+    if not states:
+        raise typer.BadParameter(
+            f"which of them? --state {', --state '.join(act.reach)}: {act.name} pays for all of them"
+        )
+    every = set(states) >= set(act.states or act.reach)
+    if every and not narrowed and replace(which, states=()) == Filter():
         raise typer.BadParameter(
             f"that is every job {act.name} is for: narrow it down, by --lane or --source at least"
         )

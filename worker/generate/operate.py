@@ -126,7 +126,8 @@ END $rowmill$"""
 def _about(target: Target) -> str:
     """How far these jobs are, in the words that all tables share, and what they are.
 
-    `version` changes with everything that anyone writes into the row.
+    `version` changes with everything that anyone writes into the row; `began` says of a queued job
+    whether it ran before, and so waits for more than its own time.
     """
     source, status = target.source, target.source.status
     key, name = ident(source.key), literal(source.name)
@@ -142,7 +143,7 @@ def _about(target: Target) -> str:
                                 ORDER BY f.id DESC LIMIT 1) = {literal(CANCELLED)}
                          THEN 'cancelled' ELSE 'failed' END"""
     return f"""CREATE OR REPLACE FUNCTION rowmill.about_{source.name}(p_keys text[])
-RETURNS TABLE (key text, status text, state text, lane text, kind text, rank smallint, run integer, version text)
+RETURNS TABLE (key text, status text, state text, lane text, kind text, rank smallint, run integer, began boolean, version text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off
     SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $rowmill$
 #variable_conflict use_column
@@ -153,7 +154,8 @@ BEGIN
                     CASE {status_of(target, "t")} WHEN {literal(status.succeeded)} THEN 'completed'
                     {failed}
                     ELSE 'unqueued' END) END,
-               coalesce(q.lane, {lane}), coalesce({kind}, ''), q.rank, q.run, t.xmin::text
+               coalesce(q.lane, {lane}), coalesce({kind}, ''), q.rank, q.run,
+               q.tries > 0 OR q.yields > 0 OR q.note IS NOT NULL, t.xmin::text
           FROM {target.table} t {" ".join([*kind_joins, *lane_joins])}
           LEFT JOIN rowmill.queue q ON q.source = {target.id} AND q.row_key = t.{key}::text
          WHERE t.{key} = ANY (p_keys::{target.key_type}[]);

@@ -46,6 +46,8 @@ class Aim:
     lane: str = ""
     kind: str = ""
     version: str = ""
+    began: bool = False
+    """Of a queued job: it ran before, and so waits for more than its own time."""
     calls: Calls = field(default_factory=Calls)
 
     def seen(self, states: Sequence[str], *, of_doubts: bool = False) -> Seen:
@@ -129,5 +131,6 @@ def _aim(job: Found, row: Mapping[str, Any] | None, calls: Mapping[str, Calls]) 
         lane=row["lane"],
         kind=row["kind"],
         version=row["version"],
+        began=bool(row["began"]),
         calls=mine,
     )

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from worker.acting import ERROR, Act, Result
+from worker.commands.problems import explain
 from worker.forecast import Forecast, Purchase
 from worker.store.aims import Aim
 from worker.store.finding import Found
@@ -44,7 +45,7 @@ def why_not(verdict: str, act: Act | None = None) -> str:
 def message(act: Act, result: Result) -> str:
     """What became of a job, said of it."""
     if result.error is not None:
-        problem = exon_one_line(result.error)
+        problem = explain(result.error)
         return on_one_line(problem.message if problem else str(result.error))
     if result.verdict is None:
         return "it wasn't come to"
@@ -181,13 +182,12 @@ def _budget(lane: str) -> str:
 
 
 def dollars(cents: Decimal) -> str:
-    """To the cent where that says anything, else as small as it is."""
+    """To the cent; where that is much of it, as small as it is."""
     amount = cents / 100
-    if not amount:
-        return "$0"
-    digits = 2 if abs(amount) >= Decimal("0.1") else 6
-    said = f"{amount:.{digits}f}"
-    return "$" + (said if digits == 2 else said.rstrip("0").rstrip("."))
+    if amount >= 1 or not amount:
+        return f"${amount:.2f}"
+    whole, _, rest = f"{amount:.6f}".partition(".")
+    return f"${whole}.{rest.rstrip('0').ljust(2, '0')}"
 
 
 def many(count: int, noun: str) -> str:
