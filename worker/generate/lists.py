@@ -37,17 +37,17 @@ class Arguments:
 
     def __init__(self) -> None:
         self.values: list[object] = []
-        self._named: list[str] = []
+        self._casts: list[str] = []
 
     def add(self, value: object, type_: str) -> str:
         self.values.append(value)
-        self._named.append(f"${len(self.values)}::{type_}")
-        return self._named[-1]
+        self._casts.append(f"${len(self.values)}::{type_}")
+        return self._casts[-1]
 
     @property
-    def given(self) -> str:
+    def named(self) -> str:
         """Before a statement: Postgres asks of every value that it is named somewhere."""
-        return f"WITH given AS (SELECT {', '.join(self._named)})\n" if self._named else ""
+        return f"WITH given AS (SELECT {', '.join(self._casts)})\n" if self._casts else ""
 
 
 @dataclass(frozen=True, slots=True)
