@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from collections import Counter
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.commandline import Rowmill
 from tests.database.support import Connect, Hand, OpenStore, add_texts, add_videos, queued
 from tests.database.terminal import Terminal
 from tests.database.test_requeue import submit
 from tests.process.fleet import until_sql
+from worker.cli import app
 
 JOBS = "generation_jobs"
 
@@ -94,10 +97,18 @@ async def test_what_would_do_too_much_is_refused(
 ) -> None:
     dsn, connection, _ = shop
     one, two = (await connection.fetchval(f"SELECT array_agg(id::text) FROM {JOBS}"))[:2]
+
+    def run(*arguments: str) -> tuple[int, str]:
+        """Nobody sits at its standard input."""
+        said = CliRunner().invoke(app, arguments, env={"ROWMILL_DATABASE_URL": dsn})
+        return said.exit_code, " ".join(said.output.replace("│", " ").split())
+
     for wrong, why in (
         (["retry"], "--dry-run"),
         (["retry", "--error", ""], "--dry-run"),
+        (["retry", "--limit", "5", "--yes"], "--dry-run"),
         (["cancel", "--state", "all", "--yes"], "narrow it down"),
+        (["retry", "--state", "failed", "--state", "held", "--state", "scheduled", "-y"], "narrow"),
         (["retry", "--state", "completed", "--yes"], "retry is for jobs that are"),
         (["retry", "--lane", "replicate"], "--yes"),
         (["cancel", one, two], "--yes"),
@@ -105,13 +116,14 @@ async def test_what_would_do_too_much_is_refused(
         (["requeue", "--lane", "replicate", "--yes"], "--state completed"),
         (["resolve", "--lane", "replicate", "--external-id", "x", "--yes"], "one job's"),
         (["resolve", one, "--fail", "--resubmit"], "say one of"),
-        (["priority", "--source", JOBS, "--to", "11", "--yes"], "1 to 10"),
+        (["resolve", "--state", "held", "--fail", "--yes"], "narrow it down"),
     ):
-        said = await rowmill(dsn, *wrong)
-        assert (said.code, said.out) == (2, ""), wrong
-        assert why in " ".join(said.err.replace("│", " ").split()), wrong
-    said = await rowmill(dsn, "retry", one, "no-such-job", "--yes")
-    assert (said.code, "no job 'no-such-job'" in said.err) == (1, True)
+        code, said = await asyncio.to_thread(run, *wrong)
+        assert (code, why in said) == (2, True), (wrong, said)
+    refused = await rowmill(dsn, "priority", "--source", JOBS, "--to", "11", "--yes")
+    assert (refused.code, refused.out, "1 to 10" in refused.err) == (2, "", True)
+    refused = await rowmill(dsn, "retry", one, "no-such-job", "--yes")
+    assert (refused.code, "no job 'no-such-job'" in refused.err) == (1, True)
     assert await recorded(connection) == {}
     assert await states(connection) == {"failed": 12, "completed": 2, "processing": 1}
 

@@ -55,10 +55,12 @@ async def _histories(store: Store, groups: Iterable[Group]) -> dict[Group, Histo
 
 
 async def _kinds(store: Store, source: str, keys: set[str]) -> dict[str, str]:
-    """Of rows that are still there."""
+    """Of those whose row is still there, and says that it was completed."""
     if not keys:
         return {}
-    rows = await store.fetch(f"SELECT key, kind FROM rowmill.about_{source}($1)", sorted(keys))
+    rows = await store.fetch(
+        f"SELECT key, kind FROM rowmill.about_{source}($1) WHERE state = 'completed'", sorted(keys)
+    )
     return {row["key"]: row["kind"] for row in rows}
 
 
