@@ -19,6 +19,7 @@ from worker.commands import (
     gates,
     health,
     job,
+    jobs,
     mapping,
     overview,
     providers,
@@ -54,6 +55,7 @@ app.command(rich_help_panel=RUNNING)(fleet.sandbox)
 app.command(rich_help_panel=LOOKING)(overview.status)
 app.command(rich_help_panel=LOOKING)(providers.providers)
 app.command(rich_help_panel=LOOKING)(health.doctor)
+app.command(rich_help_panel=LOOKING)(jobs.jobs)
 app.add_typer(job.app, name="job", rich_help_panel=LOOKING)
 app.command(rich_help_panel=ACTING)(gates.pause)
 app.command(rich_help_panel=ACTING)(gates.resume)

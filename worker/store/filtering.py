@@ -52,6 +52,7 @@ class Place:
     source: str
     key: str
     state: str
+    """One of STATES; empty where it isn't known yet."""
 
     @property
     def subject(self) -> str:

@@ -9,7 +9,6 @@ that stays what it is stands on exactly one page.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import heapq
 import json
@@ -17,7 +16,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from worker.generate.lists import UNFINISHED
@@ -46,6 +44,7 @@ __all__ = [
     "found",
     "know_lanes",
     "listed",
+    "tell",
 ]
 
 MOST = 1000
@@ -108,6 +107,12 @@ async def counted(store: Store, which: Filter, most: int = 10_000) -> int:
     """How many there are; of more than `most`, one more than that."""
     async with _looking(store, which) as look:
         return await look.count(most)
+
+
+async def tell(store: Store, places: Sequence[Place]) -> list[Row]:
+    """These jobs as they are now."""
+    async with _looking(store, Filter()) as look:
+        return await look.told([place for place in places if place.source in look.tables])
 
 
 async def know_lanes(store: Store, lanes: Sequence[str], configured: Collection[str] = ()) -> None:
@@ -207,7 +212,7 @@ class _Look:
         if len(rows) <= limit:
             return places, None
         end = rows[limit - 1]
-        at = (end["branch"], str(end["number"]), tuple(end["at"]), end["tie"])
+        at = (end["branch"], tuple(end["at"]), end["tie"])
         return places, str(_Cursor(listing, self.now, *at))
 
     async def _rows(
@@ -296,7 +301,7 @@ def _beyond(selects: Selects, one: Select, ascending: bool, last: _Cursor) -> st
     )
     beyond = f"({one.order.value}, {one.tie}) {more} ({value}, {tie})"
     if one.ranked:
-        rank, lower = add(int(last.at[0]), "smallint"), "<" if ascending else ">"
+        rank, lower = f"{add(last.at[0], 'text')}::smallint", "<" if ascending else ">"
         return f"(q.rank {lower} {rank} OR (q.rank = {rank} AND {beyond}))"
     return beyond
 
@@ -313,7 +318,7 @@ def _by_heads(one: Select, where: str, ascending: bool, limit: int) -> str:
     """
     way, first = ("ASC", "DESC") if ascending else ("DESC", "ASC")
     return (
-        "(WITH RECURSIVE head AS (\n"
+        "(SELECT * FROM (WITH RECURSIVE head AS (\n"
         "   (SELECT q.lane, q.source, q.rank FROM rowmill.queue q WHERE q.state = 'ready'\n"
         "     ORDER BY q.lane, q.source, q.rank LIMIT 1)\n"
         "   UNION ALL\n"
@@ -329,7 +334,7 @@ def _by_heads(one: Select, where: str, ascending: bool, limit: int) -> str:
         "     WHERE q.lane = h.lane AND q.source = h.source AND q.rank = h.rank\n"
         f"       AND {where}\n"
         f"     ORDER BY q.ready_at {way}, q.id {way} LIMIT {limit}) o\n"
-        f" ORDER BY o.rank {first}, o.ready_at {way}, o.id {way} LIMIT {limit})"
+        f" ORDER BY o.rank {first}, o.ready_at {way}, o.id {way} LIMIT {limit}) w)"
     )
 
 
@@ -345,7 +350,6 @@ class _Cursor:
     """When the first page was read: what ages are measured from."""
     branch: str
     """The select it was found by."""
-    number: str
     at: tuple[str, ...]
     tie: str
 
@@ -354,7 +358,7 @@ class _Cursor:
         return self.branch.split(":")[1]
 
     def __str__(self) -> str:
-        told = [self.listing, self.now.isoformat(), self.branch, self.number, self.at, self.tie]
+        told = [self.listing, self.now.isoformat(), self.branch, self.at, self.tie]
         packed = json.dumps(told, separators=(",", ":")).encode()
         return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
 
@@ -362,11 +366,12 @@ class _Cursor:
     def read(text: str, listing: str) -> _Cursor:
         try:
             packed = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
-            mine, now, branch, number, at, tie = json.loads(packed)
+            mine, now, branch, at, tie = json.loads(packed)
             cursor = _Cursor(
-                mine, datetime.fromisoformat(now), branch, str(Decimal(number)), tuple(at), tie
+                str(mine), datetime.fromisoformat(now), str(branch), tuple(map(str, at)), str(tie)
             )
-        except (ValueError, TypeError, ArithmeticError, binascii.Error) as error:
+            _ = (cursor.state, cursor.at[0])
+        except (ValueError, TypeError, IndexError) as error:
             raise BadCursor(
                 "--after is no cursor of a listing: take `next` as it was told"
             ) from error

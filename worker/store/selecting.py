@@ -131,7 +131,7 @@ class Selects:
         if which.lanes:
             asked.append(f"q.lane = ANY ({add(list(which.lanes), 'text[]')})")
         if which.tenant is not None:
-            asked.append(f"q.tenant = ANY ({add(_spellings(which.tenant), 'text[]')})")
+            asked.append(f"q.tenant = ANY ({add(spellings(which.tenant), 'text[]')})")
         asked += self._aged("q.enqueued_at")
         joined, ranked = "rowmill.queue q" + rows, state == "ready" and self.sort == "order"
         if self._reads_failures:
@@ -212,7 +212,7 @@ class Selects:
         if which.lanes:
             made += lane_is(target, which.lanes, self.arguments)
         if which.tenant is not None:
-            made += tenant_is(target, _spellings(which.tenant), table.ends, self.arguments)
+            made += tenant_is(target, spellings(which.tenant), table.ends, self.arguments)
         return made
 
     def _orders(self, table: Table, state: str) -> list[Order]:
@@ -351,6 +351,6 @@ def _before(now: datetime, age: timedelta) -> datetime:
         return datetime.min.replace(tzinfo=now.tzinfo)
 
 
-def _spellings(tenant: str) -> list[str]:
+def spellings(tenant: str) -> list[str]:
     """People write the same uuid in several ways, the queue in one."""
     return sorted({tenant, tenant.lower()}) if _UUID.fullmatch(tenant) else [tenant]

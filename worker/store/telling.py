@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from worker.generate.lists import (
     FINISHED,
     UNFINISHED,
+    cancelled_before,
     created_at,
     ended_at,
     is_finished,
@@ -25,6 +26,9 @@ from worker.store.filtering import Place
 from worker.store.live import Table
 from worker.store.reading import Row, plain
 from worker.store.selecting import paid
+
+GONE = "gone"
+"""The state of a job whose row was deleted."""
 
 _WAITING = """
 SELECT w.id, to_jsonb(w)::text AS told FROM rowmill.waiting w WHERE w.id = ANY ($1::bigint[])
@@ -50,6 +54,13 @@ async def told(
     ]
 
 
+def state_of(row: Mapping[str, Any]) -> str:
+    """As the queue or the table has it now; GONE where neither has the job any more."""
+    if row["queue_state"] is not None:
+        return next(state for state, word in UNFINISHED.items() if word == row["queue_state"])
+    return row["ended_as"] or GONE
+
+
 def _job(
     place: Place,
     table: Table,
@@ -57,12 +68,13 @@ def _job(
     waits: Mapping[int, dict[str, Any]],
     now: datetime,
 ) -> Row:
+    place = place if place.state else replace(place, state=state_of(row))
     unfinished = place.state in UNFINISHED
     waiting = waits.get(row["queue_id"], {}) if unfinished else {}
     tries, most = _tries(table.target, place.state, row)
     finished = None if unfinished else _over(table.target, place.state, row)
     since = row["queued_at"] if unfinished else finished or row["created_at"]
-    claimed = row["claimed_at"] if place.state == "running" else None
+    started = (row["claimed_at"] if place.state == "running" else None) or row["started_at"]
     return plain(
         {
             "source": place.source,
@@ -81,9 +93,10 @@ def _job(
             "created_at": row["created_at"],
             "queued_at": row["queued_at"],
             "ready_at": row["ready_at"],
-            "started_at": claimed or row["started_at"],
+            "started_at": started,
             "finished_at": finished,
-            "age_s": None if since is None else max(0.0, (now - since).total_seconds()),
+            "age_s": _seconds(since, now),
+            "ran_s": _seconds(started, now if place.state == "running" else finished),
             "worker": row["worker"],
             "why": waiting.get("why"),
             "reason": waiting.get("reason"),
@@ -92,6 +105,12 @@ def _job(
             "cost_cents": row["cost_cents"],
         }
     )
+
+
+def _seconds(since: datetime | None, until: datetime | None) -> float | None:
+    if since is None or until is None:
+        return None
+    return max(0.0, (until - since).total_seconds())
 
 
 def _error(row: Mapping[str, Any]) -> Row | None:
@@ -116,7 +135,7 @@ def _tries(target: Target, state: str, row: Mapping[str, Any]) -> tuple[int, int
     failed, most = row["counted_tries"] or 0, row["most_tries"]
     if tries.counts == "retries":
         return failed, tries.default_max if most is None else most
-    this = state in {"running", "completed"}
+    this = state in {"running", "completed"}  # a try that hasn't failed
     return max(failed - this, 0), max((tries.default_max + 1 if most is None else most) - 1, 0)
 
 
@@ -133,7 +152,7 @@ def _jobs_of(table: Table) -> str:
     source = literal(table.info.name)
     listed = ",\n       ".join(f"{value} AS {name}" for name, value in columns.items())
     return f"""
-SELECT k.key, q.id AS queue_id, coalesce(q.run, f.run) AS run, q.rank, q.ready_at,
+SELECT k.key, q.id AS queue_id, q.state::text AS queue_state, coalesce(q.run, f.run) AS run, q.rank, q.ready_at,
        q.enqueued_at AS queued_at, q.claimed_at, q.tries AS queue_tries, w.name AS worker,
        f.try AS failed_tries, f.kind AS error_kind, f.code AS error_code,
        f.message AS error_message, f.provider AS error_provider, f.at AS error_at,
@@ -155,6 +174,7 @@ class _Part:
 
 _UNKNOWN = {
     "status": "NULL::text",
+    "ended_as": "NULL::text",
     "kind": "NULL::text",
     "lane": "q.lane",
     "tenant": "q.tenant",
@@ -170,13 +190,26 @@ _UNKNOWN = {
 
 def _row(target: Target) -> _Part:
     source = target.source
-    columns = {"status": f"t.{ident(source.status.column)}::text"}
+    ends = " ".join(
+        f"WHEN {is_finished(target, state)}{_apart(target, state)} THEN {literal(state)}"
+        for state in FINISHED
+    )
+    columns = {
+        "status": f"t.{ident(source.status.column)}::text",
+        "ended_as": f"CASE {ends} END",
+    }
     tries = source.tries
     if tries is not None and {tries.column, tries.max} <= target.columns.keys():
         columns["counted_tries"] = f"t.{ident(tries.column)}::bigint"
         columns["most_tries"] = f"t.{ident(tries.max)}::bigint"
     on = f"t.{ident(source.key)} = k.key::{target.key_type}"
     return _Part(columns, [f"LEFT JOIN {target.table} t ON {on}"])
+
+
+def _apart(target: Target, state: str) -> str:
+    if not shares_a_word(target, state):
+        return ""
+    return f" AND {'NOT ' if state == 'failed' else ''}{cancelled_before(target)}"
 
 
 def _words(target: Target) -> _Part:
