@@ -228,6 +228,22 @@ async def test_what_status_says_needs_a_person(
     assert "fleet.none" in await found(store, settings(replicate="k"))
 
 
+@provokes("providers.broken")
+async def test_a_provider_that_refuses_us(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    hand, works = await at_work(connection, store, 1)
+    await intend(journal_of(store, works[0], hand))
+    await hand.fail(works)
+    await connection.execute(
+        "UPDATE rowmill.submissions SET state = 'failed', error = 'no such key',"
+        ' ended_at = now(), result = \'{"kind": "auth"}\''
+    )
+    findings = await found(store, settings(replicate="k"))
+    assert "auth: no such key" in findings["providers.broken"]["evidence"]
+
+
 @provokes("durability.lost")
 async def test_a_failover_of_the_last_day(
     photomemory: str, connect: Connect, open_store: OpenStore

@@ -48,13 +48,13 @@ def configured_providers() -> tuple[str, ...]:
     return tuple(Settings().providers)
 
 
-def with_store(work: Callable[[Store], Awaitable[T]]) -> T:
+def with_store(work: Callable[[Store], Awaitable[T]], *, size: int = 2) -> T:
     """Run `work` on a store over the configured database."""
 
     async def connected() -> T:
         from worker.store import Store
 
-        store = await Store.open(dsn(), size=2)
+        store = await Store.open(dsn(), size=size)
         try:
             return await work(store)
         finally:

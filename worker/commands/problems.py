@@ -15,6 +15,7 @@ from worker.maps import MapError
 from worker.redaction import SECRET_NAMES, without_secrets
 from worker.settings import NoDatabase, Settings
 from worker.store import LockTimeout, StoreError
+from worker.store.acts import WrongPriority
 from worker.store.finding import UnknownName
 from worker.store.listing import BadCursor, BadSort, TooSlow
 from worker.store.migrations import MigrationError
@@ -66,7 +67,7 @@ def _explain(error: Exception) -> Problem | None:
     match error:
         case StoreError():
             return _of_store(error)
-        case NoDatabase() | SettingsError() | WrongSetting():
+        case WrongPriority() | NoDatabase() | SettingsError() | WrongSetting():
             return Problem(str(error), USAGE)
         case ValidationError() if error.title == Settings.__name__:
             return Problem(_of_settings(error), USAGE)

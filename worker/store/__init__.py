@@ -12,7 +12,7 @@ gates.py       pause, resume, limit
 fleet.py       who works
 draining.py    asking workers to leave
 pruning.py     taking away what is known of rows that are gone
-acts.py        retry, cancel, resolve
+acts.py        retry, requeue, cancel, priority, resolve
 reports.py     what status reads
 story.py       what job show reads, and why a job waits
 migrations.py  the rowmill schema
