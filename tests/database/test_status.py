@@ -22,9 +22,9 @@ from tests.database.support import (
     fell_silent,
 )
 from tests.database.test_operators import pay
-from worker.pulse import Statistics
 from worker.store import Store, budgets, gates, reports, upkeep
 from worker.store.budgets import OVER_BUDGET
+from worker.tallies import Statistics
 from worker.transitions import settle
 
 JOBS, WHO = "generation_jobs", "tester@here"

@@ -546,7 +546,8 @@ def _tell(chosen: Chosen, plan: Plan, results: Mapping[Found, Result]) -> None:
 def _leave(
     aims: Sequence[Aim], results: Mapping[Found, Result], interrupted: signal.Signals | None
 ) -> None:
-    from worker.commands.problems import UNREACHABLE, explain
+    from worker.commands.exits import UNREACHABLE
+    from worker.commands.problems import explain
 
     if interrupted is not None and len(results) < len(aims):
         raise typer.Exit(128 + interrupted)
