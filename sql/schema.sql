@@ -79,6 +79,68 @@ CREATE TYPE rowmill.submission_state AS ENUM (
 );
 
 --
+-- Name: act(text, text, text, jsonb, jsonb, text); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.act(p_source text, p_key text, p_action text, p_given jsonb, p_seen jsonb, p_who text) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET row_security TO 'off'
+    SET lock_timeout TO '5s'
+    AS $_$
+DECLARE
+    v_source  smallint;
+    v_key     text;
+    v_row     jsonb;
+    v_state   text;
+    v_version text;
+    v_queued  jsonb;
+    v_verdict text;
+    v_ranked  smallint;
+BEGIN
+    SELECT s.id INTO STRICT v_source FROM rowmill.sources s WHERE s.name = p_source;
+    IF (SELECT to_regclass(s.relation) IS NULL FROM rowmill.sources s WHERE s.id = v_source) THEN
+        RETURN jsonb_build_object('verdict', 'missing');
+    END IF;
+    EXECUTE format('SELECT r.key, r.data FROM rowmill.row_%s($1) r', p_source) INTO v_key, v_row USING p_key;
+    IF v_key IS NULL THEN
+        RETURN jsonb_build_object('verdict', 'missing');
+    END IF;
+    EXECUTE format('SELECT rowmill.lock_%s($1)', p_source) USING v_key;
+    EXECUTE format('SELECT a.state, a.version FROM rowmill.about_%s($1) a', p_source)
+       INTO v_state, v_version USING ARRAY[v_key];
+    IF NOT coalesce(p_seen -> 'states' ? v_state, true)
+       OR (p_seen ? 'version' AND p_seen ->> 'version' IS DISTINCT FROM v_version)
+       OR (p_seen ? 'doubts' AND p_seen -> 'doubts' IS DISTINCT FROM rowmill.doubts(p_source, v_key)) THEN
+        RETURN jsonb_build_object('verdict', 'changed', 'state', v_state);
+    END IF;
+    IF p_action = 'resolve' THEN    -- which records itself
+        RETURN jsonb_build_object('state', v_state, 'verdict', rowmill.resolve(
+            p_source, v_key, p_given ->> 'step', p_given ->> 'how', p_given ->> 'external_id', p_who));
+    END IF;
+    SELECT to_jsonb(q) - ARRAY['token'] INTO v_queued FROM rowmill.queue q
+     WHERE q.source = v_source AND q.row_key = v_key;
+    CASE p_action
+        WHEN 'retry', 'cancel' THEN
+            EXECUTE format('SELECT rowmill.%s_%s($1)', p_action, p_source) INTO v_verdict USING v_key;
+        WHEN 'requeue' THEN
+            EXECUTE format('SELECT rowmill.requeue_%s($1, $2)', p_source) INTO v_verdict
+              USING v_key, coalesce((p_given ->> 'anew')::boolean, false);
+        WHEN 'priority' THEN
+            EXECUTE format('SELECT rowmill.priority_%s($1, $2)', p_source) INTO v_verdict
+              USING v_key, p_given ->> 'to';
+    END CASE;
+    SELECT q.rank INTO v_ranked FROM rowmill.queue q WHERE q.source = v_source AND q.row_key = v_key;
+    INSERT INTO rowmill.actions (who, action, subject, detail)
+    VALUES (p_who, p_action, p_source || '/' || v_key,
+            jsonb_build_object('verdict', v_verdict, 'before', v_queued, 'row', v_row)
+            || CASE WHEN p_given IS NULL THEN '{}' ELSE jsonb_build_object('given', p_given) END
+            || CASE WHEN p_action = 'priority' THEN jsonb_build_object('rank', v_ranked) ELSE '{}' END);
+    RETURN jsonb_build_object('verdict', v_verdict, 'state', v_state,
+                              'rank', v_queued -> 'rank', 'ranked', v_ranked);
+END $_$;
+
+--
 -- Name: allow(bigint[]); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 
@@ -190,7 +252,7 @@ $$;
 -- Name: claim(bigint, bigint, text[], integer, text[], smallint[], smallint[], timestamp with time zone[]); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 
-CREATE FUNCTION rowmill.claim(p_worker bigint, p_token bigint, p_lanes text[], p_want integer, p_lane text[] DEFAULT NULL::text[], p_source smallint[] DEFAULT NULL::smallint[], p_rank smallint[] DEFAULT NULL::smallint[], p_from timestamp with time zone[] DEFAULT NULL::timestamp with time zone[]) RETURNS TABLE(queue_id bigint, source smallint, row_key text, lane text, rank smallint, run integer, tries smallint, yields smallint, tenant text, ready_at timestamp with time zone, waited_ms integer)
+CREATE FUNCTION rowmill.claim(p_worker bigint, p_token bigint, p_lanes text[], p_want integer, p_lane text[] DEFAULT NULL::text[], p_source smallint[] DEFAULT NULL::smallint[], p_rank smallint[] DEFAULT NULL::smallint[], p_from timestamp with time zone[] DEFAULT NULL::timestamp with time zone[]) RETURNS TABLE(queue_id bigint, source smallint, row_key text, lane text, rank smallint, run integer, tries smallint, yields smallint, tenant text, ready_at timestamp with time zone, waited_ms integer, age_ms integer)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET jit TO 'off'
@@ -302,8 +364,123 @@ BEGIN
              WHERE q.id = ANY (v_taken)
             RETURNING q.*)
         SELECT c.id, c.source, c.row_key, c.lane, c.rank, c.run, c.tries, c.yields, c.tenant, c.ready_at,
-               least(2147483647, extract(epoch FROM c.claimed_at - c.ready_at) * 1000)::integer
+               least(2147483647, extract(epoch FROM c.claimed_at - c.ready_at) * 1000)::integer,
+               least(2147483647, extract(epoch FROM c.claimed_at - c.enqueued_at) * 1000)::integer
           FROM claimed c ORDER BY c.rank DESC, c.ready_at, c.id;
+END $$;
+
+--
+-- Name: counted(integer, integer); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.counted(p_pages integer DEFAULT 200, p_exact integer DEFAULT 1000) RETURNS TABLE(lane text, source smallint, ready bigint, scheduled bigint, running bigint, held bigint, over_budget bigint, arrived bigint, oldest timestamp with time zone, ready_estimated boolean, scheduled_estimated boolean, held_estimated boolean)
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_pages  bigint := pg_relation_size('rowmill.queue') / current_setting('block_size')::bigint;
+    v_step   bigint := greatest(1, ceil(v_pages::numeric / p_pages));
+    v_minute timestamptz := statement_timestamp() - interval '1 minute';
+BEGIN
+    IF v_step = 1 THEN
+        RETURN QUERY
+            SELECT q.lane, q.source, count(*) FILTER (WHERE q.state = 'ready'),
+                   count(*) FILTER (WHERE q.state = 'scheduled'), count(*) FILTER (WHERE q.state = 'claimed'),
+                   count(*) FILTER (WHERE q.state = 'held'),
+                   count(*) FILTER (WHERE q.state = 'scheduled' AND q.note = 'over budget'),
+                   count(*) FILTER (WHERE q.enqueued_at > v_minute),
+                   min(q.ready_at) FILTER (WHERE q.state = 'ready'), false, false, false
+              FROM rowmill.queue q WHERE q.ctid >= '(0,0)' GROUP BY q.lane, q.source;
+        RETURN;
+    END IF;
+    RETURN QUERY
+        WITH RECURSIVE head AS (
+            (SELECT q.lane, q.source, q.rank, q.ready_at
+               FROM rowmill.queue q WHERE q.state = 'ready'
+              ORDER BY q.lane, q.source, q.rank, q.ready_at LIMIT 1)
+            UNION ALL
+            SELECT n.lane, n.source, n.rank, n.ready_at
+              FROM head h CROSS JOIN LATERAL (
+                   SELECT q.lane, q.source, q.rank, q.ready_at
+                     FROM rowmill.queue q
+                    WHERE q.state = 'ready' AND (q.lane, q.source, q.rank) > (h.lane, h.source, h.rank)
+                    ORDER BY q.lane, q.source, q.rank, q.ready_at LIMIT 1) n
+        ), waiting AS MATERIALIZED (
+            SELECT h.lane, h.source, min(h.ready_at) AS oldest,
+                   greatest(100, least(p_exact, 5 * p_exact / count(*) OVER ())) AS most
+              FROM head h GROUP BY h.lane, h.source
+        ), sampled AS MATERIALIZED (
+            SELECT q.lane, q.source, q.state, v_step * count(*) AS jobs,
+                   v_step * count(*) FILTER (WHERE q.note = 'over budget') AS over_budget,
+                   v_step * count(*) FILTER (WHERE q.enqueued_at > v_minute) AS arrived
+              FROM generate_series(v_step / 2, v_pages - 1, v_step) page
+             CROSS JOIN LATERAL (
+                   SELECT s.lane, s.source, s.state, s.note, s.enqueued_at FROM rowmill.queue s
+                    WHERE s.ctid >= format('(%s,0)', page)::tid
+                      AND s.ctid < format('(%s,0)', page + 1)::tid
+                   OFFSET 0) q   -- so that each page is a scan of its own
+             GROUP BY q.lane, q.source, q.state
+        ), newest AS MATERIALIZED (
+            SELECT q.lane, q.source, q.enqueued_at FROM rowmill.queue q ORDER BY q.id DESC LIMIT p_exact
+        ), later AS MATERIALIZED (
+            (SELECT q.lane, q.source, q.state, q.note FROM rowmill.queue q
+              WHERE q.state = 'scheduled' AND q.ready_at > '-infinity' LIMIT p_exact)
+            UNION ALL
+            (SELECT q.lane, q.source, q.state, NULL FROM rowmill.queue q
+              WHERE q.state = 'held' AND q.lane > '' LIMIT p_exact)
+        ), part AS (
+            SELECT w.lane, w.source, 'ready'::rowmill.queue_state AS state, n.jobs, n.jobs > w.most AS more,
+                   w.oldest, NULL::bigint AS over_budget
+              FROM waiting w CROSS JOIN LATERAL (
+                   SELECT count(*) AS jobs FROM (
+                          SELECT FROM rowmill.queue q
+                           WHERE q.state = 'ready' AND q.lane = w.lane AND q.source = w.source
+                           LIMIT w.most + 1) few) n
+            UNION ALL
+            SELECT q.lane, q.source, 'claimed', count(*), false, NULL, NULL FROM rowmill.queue q
+             WHERE q.state = 'claimed' AND q.worker IS NOT NULL   -- so that its index is used
+             GROUP BY q.lane, q.source
+            UNION ALL
+            SELECT l.lane, l.source, l.state, count(*),
+                   sum(count(*)) OVER (PARTITION BY l.state) >= p_exact, NULL,
+                   count(*) FILTER (WHERE l.note = 'over budget')
+              FROM later l GROUP BY l.lane, l.source, l.state
+        ), known AS (
+            SELECT lane, source, state, p.more OR p.state IS NULL AS more, p.oldest,
+                   CASE WHEN p.more THEN greatest(p.jobs, s.jobs) ELSE coalesce(p.jobs, s.jobs) END AS jobs,
+                   CASE WHEN p.more THEN greatest(p.over_budget, s.over_budget) ELSE p.over_budget END AS over_budget
+              FROM part p FULL JOIN sampled s USING (lane, source, state)
+             WHERE p.state IS NOT NULL
+                OR (s.state IN ('scheduled', 'held')
+                    AND EXISTS (SELECT FROM part o WHERE o.state = s.state AND o.more))
+        ), lately AS (
+            SELECT n.lane, n.source, count(*) FILTER (WHERE n.enqueued_at > v_minute) AS jobs
+              FROM newest n GROUP BY n.lane, n.source
+        ), arrived AS (
+            SELECT lane, source,
+                   CASE WHEN (SELECT count(*) FILTER (WHERE n.enqueued_at > v_minute) = p_exact FROM newest n)
+                        THEN greatest(l.jobs, s.jobs) ELSE l.jobs END AS jobs
+              FROM lately l
+              FULL JOIN (SELECT s.lane, s.source, sum(s.arrived)::bigint AS jobs
+                           FROM sampled s GROUP BY s.lane, s.source) s USING (lane, source)
+        ), grouped AS (
+            SELECT k.lane, k.source,
+                   coalesce(sum(k.jobs) FILTER (WHERE k.state = 'ready'), 0)::bigint AS ready,
+                   coalesce(sum(k.jobs) FILTER (WHERE k.state = 'scheduled'), 0)::bigint AS scheduled,
+                   coalesce(sum(k.jobs) FILTER (WHERE k.state = 'claimed'), 0)::bigint AS running,
+                   coalesce(sum(k.jobs) FILTER (WHERE k.state = 'held'), 0)::bigint AS held,
+                   coalesce(sum(k.over_budget), 0)::bigint AS over_budget, min(k.oldest) AS oldest,
+                   coalesce(bool_or(k.more) FILTER (WHERE k.state = 'ready'), false) AS ready_more,
+                   coalesce(bool_or(k.more) FILTER (WHERE k.state = 'scheduled'), false) AS scheduled_more,
+                   coalesce(bool_or(k.more) FILTER (WHERE k.state = 'held'), false) AS held_more
+              FROM known k GROUP BY k.lane, k.source
+        )
+        SELECT g.lane, g.source, g.ready, g.scheduled, g.running, g.held, g.over_budget,
+               coalesce(a.jobs, 0), g.oldest, g.ready_more, g.scheduled_more, g.held_more
+          FROM grouped g LEFT JOIN arrived a USING (lane, source);
 END $$;
 
 --
@@ -314,6 +491,20 @@ CREATE FUNCTION rowmill.customer(p_platform text, p_tenant text, p_key text) RET
     LANGUAGE sql IMMUTABLE
     AS $$
     SELECT hashtextextended(p_platform || '/' || coalesce(p_tenant, p_key), 0)
+$$;
+
+--
+-- Name: doubts(text, text); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.doubts(p_source text, p_key text) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+    SELECT coalesce(jsonb_agg(u.id::text ORDER BY u.id), '[]') FROM rowmill.submissions u
+     WHERE u.source = p_source AND u.row_key = p_key
+       AND (u.state IN ('intent', 'unknown') OR (u.state = 'accepted' AND u.ref IS NULL))
 $$;
 
 --
@@ -542,6 +733,16 @@ BEGIN
 END $$;
 
 --
+-- Name: iso(timestamp with time zone); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.iso(p_at timestamp with time zone) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT replace(to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'), '.000000', '')
+$$;
+
+--
 -- Name: journal(jsonb); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 
@@ -595,6 +796,24 @@ BEGIN
        SET window_start = rowmill.window_of(b.period), used_cents = rowmill.used_in(b.lane, rowmill.window_of(b.period))
      WHERE b.window_start <> rowmill.window_of(b.period);
 END $$;
+
+--
+-- Name: owed(text, text); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.owed(p_source text, p_key text) RETURNS text
+    LANGUAGE sql STABLE
+    SET enable_seqscan TO 'off'
+    SET jit TO 'off'
+    AS $$
+    SELECT CASE WHEN bool_or(u.state IN ('intent', 'unknown')) THEN 'in_doubt'
+                WHEN bool_or(u.state = 'accepted') THEN 'open'
+                WHEN bool_or(u.state = 'finished' AND u.delivered_at IS NULL AND u.run = (
+                     SELECT max(l.run) FROM rowmill.submissions l
+                      WHERE l.source = p_source AND l.row_key = p_key)) THEN 'undelivered' END
+      FROM rowmill.submissions u
+     WHERE u.source = p_source AND u.row_key = p_key
+$$;
 
 --
 -- Name: priced(jsonb, bigint[]); Type: FUNCTION; Schema: rowmill; Owner: -
@@ -687,8 +906,18 @@ $$;
 CREATE FUNCTION rowmill.register(p_worker bigint, p_name text, p_version text, p_lanes text[], p_slots integer, p_lease double precision) RETURNS void
     LANGUAGE sql
     AS $$
-    INSERT INTO rowmill.workers (id, name, version, lanes, slots, lease)
-    VALUES (p_worker, p_name, p_version, p_lanes, p_slots, make_interval(secs => p_lease))
+    SELECT rowmill.register(p_worker, p_name, p_version, p_lanes, p_slots, p_lease, NULL)
+$$;
+
+--
+-- Name: register(bigint, text, text, text[], integer, double precision, text); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.register(p_worker bigint, p_name text, p_version text, p_lanes text[], p_slots integer, p_lease double precision, p_host text) RETURNS void
+    LANGUAGE sql
+    AS $$
+    INSERT INTO rowmill.workers (id, name, version, lanes, slots, lease, host)
+    VALUES (p_worker, p_name, p_version, p_lanes, p_slots, make_interval(secs => p_lease), p_host)
 $$;
 
 --
@@ -1335,7 +1564,8 @@ CREATE TABLE rowmill.pulses (
     retried integer NOT NULL,
     yielded integer NOT NULL,
     waits integer[] NOT NULL,
-    runs integer[] NOT NULL
+    runs integer[] NOT NULL,
+    arrived integer[] DEFAULT '{}'::integer[] NOT NULL
 );
 
 --
@@ -1426,6 +1656,19 @@ CREATE VIEW rowmill.spend AS
   GROUP BY (((intended_at AT TIME ZONE 'UTC'::text))::date), provider;
 
 --
+-- Name: spending; Type: TABLE; Schema: rowmill; Owner: -
+--
+
+CREATE TABLE rowmill.spending (
+    one boolean DEFAULT true NOT NULL,
+    since timestamp with time zone NOT NULL,
+    until timestamp with time zone NOT NULL,
+    sums jsonb NOT NULL,
+    pending bigint[] NOT NULL,
+    CONSTRAINT spending_one_check CHECK (one)
+);
+
+--
 -- Name: submissions_id_seq; Type: SEQUENCE; Schema: rowmill; Owner: -
 --
 
@@ -1495,7 +1738,11 @@ CREATE TABLE rowmill.workers (
     started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     heartbeat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     alive_since timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    stopped_at timestamp with time zone
+    stopped_at timestamp with time zone,
+    host text,
+    drain_asked_at timestamp with time zone,
+    drain_asked_by text,
+    drain_reason text
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
 
@@ -1833,6 +2080,13 @@ ALTER TABLE ONLY rowmill.sources
 
 ALTER TABLE ONLY rowmill.sources
     ADD CONSTRAINT sources_pkey PRIMARY KEY (id);
+
+--
+-- Name: spending spending_pkey; Type: CONSTRAINT; Schema: rowmill; Owner: -
+--
+
+ALTER TABLE ONLY rowmill.spending
+    ADD CONSTRAINT spending_pkey PRIMARY KEY (one);
 
 --
 -- Name: submissions submissions_pkey; Type: CONSTRAINT; Schema: rowmill; Owner: -

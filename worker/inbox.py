@@ -1,4 +1,4 @@
-"""Messages of services that have no access to the database: submit, cancel, retry, get.
+"""Messages of services without access to the database: submit, cancel, retry, priority, get.
 
 A message is a name and fields; its answer is JSON, `{"ok": true, …}` or `{"ok": false, "error":
 "what to mend"}`. Each does one thing in one statement and may be repeated: a submit under the same
@@ -20,6 +20,7 @@ from worker.coordination import Coordination
 from worker.maps import Source
 from worker.store import Store, StoreError, Unavailable, acts, explaining, finding
 from worker.store import inbox as rows
+from worker.store.acts import WrongPriority
 from worker.store.finding import Found, UnknownName
 
 Answer = dict[str, Any]
@@ -57,6 +58,10 @@ class Reference(Message):
         return f"{self.source}/{self.id}" if self.source else self.id
 
 
+class Priority(Reference):
+    to: str
+
+
 @dataclass(frozen=True, slots=True)
 class Inbox:
     store: Store
@@ -70,7 +75,7 @@ class Inbox:
             return await _HANDLERS[name](self, fields)
         except ValidationError as error:
             return _no(_explain(name, error))
-        except (Refusal, UnknownName) as error:
+        except (Refusal, UnknownName, WrongPriority) as error:
             return _no(str(error))
         except Unavailable:
             raise
@@ -97,6 +102,14 @@ class Inbox:
         job = await self._find(fields)
         verdict = await acts.retry(self.store, job.source, job.key, WHO)
         return _verdict(job, verdict, done={"requeued", "released", "hastened"})
+
+    async def priority(self, fields: Mapping[str, Any]) -> Answer:
+        message = Priority.model_validate(fields)
+        job = await finding.find_one(self.store, message.text)
+        (info,) = [s for s in await self.store.sources() if s.name == job.source]
+        to = acts.priority_value(info, message.to)
+        did = await acts.prioritise(self.store, job.source, job.key, to, WHO)
+        return _verdict(job, did.verdict, done={"moved", "noted"})
 
     async def get(self, fields: Mapping[str, Any]) -> Answer:
         job = await self._find(fields)
@@ -132,6 +145,7 @@ _HANDLERS: dict[str, Callable[[Inbox, Mapping[str, Any]], Awaitable[Answer]]] = 
     "submit": Inbox.submit,
     "cancel": Inbox.cancel,
     "retry": Inbox.retry,
+    "priority": Inbox.priority,
     "get": Inbox.get,
 }
 MESSAGES = tuple(_HANDLERS)
@@ -148,8 +162,15 @@ def _no(error: str) -> Answer:
 def _verdict(job: Found, verdict: str, *, done: set[str]) -> Answer:
     if verdict in done:
         return _yes(job, result=verdict)
-    reason = {"missing": "its row is gone", "running": "it is running"}.get(verdict)
+    reason = _WHY_NOT.get(verdict)
     return {**_no(f"{job.subject}: {reason or f'it is {verdict}'}"), "result": verdict}
+
+
+_WHY_NOT = {
+    "missing": "its row is gone",
+    "running": "it is running",
+    "unqueued": "it isn't queued yet",
+}
 
 
 def _check(table: rows.JobTable, row: Mapping[str, Any]) -> None:

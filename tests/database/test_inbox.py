@@ -161,6 +161,7 @@ async def test_what_is_not_understood_is_named(inbox: Inbox, name: str) -> None:
 async def test_an_outage_of_postgres_is_no_answer(inbox: Inbox, name: str) -> None:
     fields = {"source": "background_jobs"}
     more: dict[str, Any] = {"row": background(*new_keys(1))} if name == "submit" else {"id": "1"}
+    more |= {"to": "1"} if name == "priority" else {}
     await inbox.store.close()
     with pytest.raises(Unavailable):
         await inbox.answer(name, (), {**fields, **more})
@@ -183,6 +184,20 @@ async def test_cancel_and_retry_may_be_repeated(inbox: Inbox, db: Any) -> None:
         ("arq", "retry")
     ] * 2
     assert {r["subject"] for r in done} == {f"generation_jobs/{key}"}
+
+
+async def test_a_priority_may_be_repeated(inbox: Inbox, db: Any) -> None:
+    (video_key,) = await add_videos(db, priority=5)
+    (text_key,) = await add_texts(db)
+    for _ in range(2):
+        said = await inbox.answer("priority", (), {"id": video_key, "to": 9})
+        assert (said["ok"], said["result"]) == (True, "moved")
+        assert (await inbox.answer("priority", (), {"id": text_key, "to": "20"}))["ok"]
+    ranks = {key: row["rank"] for key, row in (await queued(db)).items()}
+    assert ranks == {video_key: 18 + SUPPORTED, text_key: 20}
+    said = await inbox.answer("priority", (), {"id": video_key, "to": 11})
+    assert (said["ok"], "it takes 1 to 10" in said["error"]) == (False, True)
+    assert not (await inbox.answer("priority", (), {"id": video_key}))["ok"]
 
 
 async def test_what_is_over_or_running_is_left_alone(inbox: Inbox, db: Any) -> None:

@@ -63,6 +63,32 @@ async def test_operators_acts_are_audited(
     assert again["changes"]["before"] == again["changes"]["after"]
 
 
+async def test_new_work_and_another_priority_are_audited(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    (key,) = await add_videos(connection, priority=5)
+    hand = await Hand.hire(store)
+    await acts.prioritise(store, JOBS, key, "9", WHO)
+    assert await acts.requeue(store, JOBS, key, WHO) == "waiting"
+    await hand.succeed(await hand.take())
+    assert await acts.requeue(store, JOBS, key, WHO, anew=True) == "requeued"
+    priority, refused, requeue = await logged(connection)
+    assert [line["action"] for line in (priority, refused, requeue)] == [
+        "priority",
+        "requeue",
+        "requeue",
+    ]
+    assert (priority["success"], priority["metadata"]["given"]) == (True, {"to": "9"})
+    assert priority["changes"]["before"]["priority"] == 5
+    assert priority["changes"]["after"]["priority"] == 9
+    assert (refused["success"], refused["error_message"]) == (False, "nothing was done: waiting")
+    assert (requeue["success"], requeue["metadata"]["given"]) == (True, {"anew": True})
+    assert requeue["changes"]["before"]["status"] == "completed"
+    assert requeue["changes"]["after"]["status"] == "queued"
+    assert str(requeue["resource_id"]) == key
+
+
 async def test_acts_that_did_nothing_and_acts_on_lanes(
     photomemory: str, connect: Connect, open_store: OpenStore
 ) -> None:

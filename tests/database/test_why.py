@@ -29,11 +29,11 @@ from tests.database.support import (
 from tests.database.test_breaker import time_is_up, trip
 from worker import maps
 from worker.breaker import Breaker
-from worker.pulse import Statistics
 from worker.rates import Rates
 from worker.store import acts, finding, gates, limits
 from worker.store.budgets import set_budget
 from worker.store.explaining import explain
+from worker.tallies import Statistics
 from worker.transitions import settle
 from worker.turns import Turns
 

@@ -13,13 +13,24 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from worker.commands.exits import NOT_DONE, OK
+
 if TYPE_CHECKING:
     from worker.store import Store
 
-T = TypeVar("T")
+__all__ = [
+    "NOT_DONE",
+    "OK",
+    "AsJson",
+    "cents",
+    "configured_providers",
+    "dsn",
+    "print_json",
+    "who",
+    "with_store",
+]
 
-OK, NOT_DONE = 0, 1
-"""2 is wrong usage and 3 an unreachable database; see problems.py."""
+T = TypeVar("T")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
@@ -37,13 +48,13 @@ def configured_providers() -> tuple[str, ...]:
     return tuple(Settings().providers)
 
 
-def with_store(work: Callable[[Store], Awaitable[T]]) -> T:
+def with_store(work: Callable[[Store], Awaitable[T]], *, size: int = 2) -> T:
     """Run `work` on a store over the configured database."""
 
     async def connected() -> T:
         from worker.store import Store
 
-        store = await Store.open(dsn(), size=2)
+        store = await Store.open(dsn(), size=size)
         try:
             return await work(store)
         finally:

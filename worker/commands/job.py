@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.commands import completing
 from worker.commands.common import AsJson, print_json, with_store
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ Id = Annotated[
         metavar="ID",
         help="The row's key; TABLE/KEY where two tables share it; how a uuid begins (six digits or "
         "more); or the id of its task at a provider.",
+        autocompletion=completing.jobs,
     ),
 ]
 

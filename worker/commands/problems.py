@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from worker.commands.exits import NOT_DONE, UNREACHABLE, USAGE
 from worker.embedded_places import EmbeddedError
-from worker.logs import SECRET_NAMES, without_secrets
 from worker.maps import MapError
+from worker.redaction import SECRET_NAMES, without_secrets
 from worker.settings import NoDatabase, Settings
 from worker.store import LockTimeout, StoreError
+from worker.store.acts import WrongPriority
 from worker.store.finding import UnknownName
+from worker.store.listing import BadCursor, BadSort, TooSlow
 from worker.store.migrations import MigrationError
-
-NOT_DONE, USAGE, UNREACHABLE = 1, 2, 3
+from worker.text.plain import on_one_line
 
 NO_SCHEMA = ("3F000", "42P01", "42703", "42883")
 """No such schema, table, column, function."""
@@ -54,14 +56,18 @@ def a_wrong_setting(*more: type[Exception]) -> Iterator[None]:
 def explain(error: Exception) -> Problem | None:
     """None for what we don't know: that is a bug, and its traceback is wanted."""
     problem = _explain(error)
-    return problem and Problem(without_secrets(problem.message), problem.exit_code)
+    if problem is None:
+        return None
+    # Names come from rows: nothing of them moves a cursor.
+    lines = map(on_one_line, without_secrets(problem.message).split("\n"))
+    return Problem("\n".join(lines), problem.exit_code)
 
 
 def _explain(error: Exception) -> Problem | None:
     match error:
         case StoreError():
             return _of_store(error)
-        case NoDatabase() | SettingsError() | WrongSetting():
+        case WrongPriority() | NoDatabase() | SettingsError() | WrongSetting():
             return Problem(str(error), USAGE)
         case ValidationError() if error.title == Settings.__name__:
             return Problem(_of_settings(error), USAGE)
@@ -69,6 +75,10 @@ def _explain(error: Exception) -> Problem | None:
             return Problem(str(error), USAGE)
         case MapError() | MigrationError() | UnknownName() | EmbeddedError() | PlainError():
             return Problem(str(error), NOT_DONE)
+        case TooSlow():
+            return Problem(str(error), NOT_DONE)
+        case BadCursor() | BadSort():
+            return Problem(str(error), USAGE)
     return None
 
 

@@ -7,7 +7,7 @@ and diffed; nothing else in Rowmill builds SQL.
     start.py      rowmill.start_<source>(): claimed rows marked running, their input read;
                   rowmill.stops_<source>(): which running ones are to end
     settle.py     rowmill.settle_<source>(): results into the platform's tables, exactly once
-    operate.py    rowmill.progress_, sweep_, retry_, cancel_<source>()
+    operate.py    rowmill.progress_, sweep_, and what operators do: retry_, requeue_, cancel_ …
     audit.py      rowmill.audit_<platform>(): operators' acts in the platform's own records
     allowances.py rowmill.reserve_, release_, reclaim_<source>(): what customers may use
     words.py      what these have in common: names, literals, values, assignments

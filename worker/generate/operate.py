@@ -1,4 +1,8 @@
-"""rowmill.progress_, sweep_, lock_, retry_, cancel_ and fail_<source>(): what happens beside the hot path."""
+"""What happens beside the hot path: progress, the sweep, and what operators do.
+
+rowmill.about_, row_, lock_, retry_, requeue_, priority_, cancel_ and fail_<source>() are called by
+rowmill.act() and resolve(): sql/functions/acts.sql, ledger.sql.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from worker.generate.words import (
     Target,
     assignments,
     ident,
+    lane_of,
     literal,
     lock_parents,
     parent_variables,
@@ -28,8 +33,12 @@ def operate_functions(target: Target) -> list[str]:
     return [
         _progress(target),
         _sweep(target),
+        _about(target),
+        _row(target),
         _lock(target),
         _retry(target),
+        _requeue(target),
+        _priority(target),
         _cancel(target),
         _fail(target),
     ]
@@ -114,6 +123,58 @@ BEGIN
 END $rowmill$"""
 
 
+def _about(target: Target) -> str:
+    """How far these jobs are, in the words that all tables share, and what they are.
+
+    `version` changes with everything that anyone writes into the row; `began` says of a queued job
+    whether it ran before, and so waits for more than its own time.
+    """
+    source, status = target.source, target.source.status
+    key, name = ident(source.key), literal(source.name)
+    kind, kind_joins = value_of(source.kind, "t", "kind")
+    lane, lane_joins = lane_of(target, "t")
+    failed = f"WHEN {literal(status.failed)} THEN 'failed'"
+    if status.cancelled:
+        failed += f" WHEN {literal(status.cancelled)} THEN 'cancelled'"
+    else:
+        failed = f"""WHEN {literal(status.failed)} THEN
+                    CASE WHEN (SELECT f.kind FROM rowmill.failures f
+                                WHERE f.source = {name} AND f.row_key = t.{key}::text AND f.final
+                                ORDER BY f.id DESC LIMIT 1) = {literal(CANCELLED)}
+                         THEN 'cancelled' ELSE 'failed' END"""
+    return f"""CREATE OR REPLACE FUNCTION rowmill.about_{source.name}(p_keys text[])
+RETURNS TABLE (key text, status text, state text, lane text, kind text, rank smallint, run integer, began boolean, version text)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $rowmill$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+        SELECT t.{key}::text, {status_of(target, "t")},
+               CASE q.state WHEN 'claimed' THEN 'running' ELSE coalesce(q.state::text,
+                    CASE {status_of(target, "t")} WHEN {literal(status.succeeded)} THEN 'completed'
+                    {failed}
+                    ELSE 'unqueued' END) END,
+               coalesce(q.lane, {lane}), coalesce({kind}, ''), q.rank, q.run,
+               q.tries > 0 OR q.yields > 0 OR q.note IS NOT NULL, t.xmin::text
+          FROM {target.table} t {" ".join([*kind_joins, *lane_joins])}
+          LEFT JOIN rowmill.queue q ON q.source = {target.id} AND q.row_key = t.{key}::text
+         WHERE t.{key} = ANY (p_keys::{target.key_type}[]);
+END $rowmill$"""
+
+
+def _row(target: Target) -> str:
+    """The row for an operator, locked, and its key as the database writes it; no long values."""
+    source = target.source
+    return f"""CREATE OR REPLACE FUNCTION rowmill.row_{source.name}(p_key text, OUT key text, OUT data jsonb)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off AS $rowmill$
+BEGIN
+    SELECT t.{ident(source.key)}::text, to_jsonb(t) INTO key, data FROM {target.table} t
+     WHERE t.{ident(source.key)} = p_key::{target.key_type} FOR NO KEY UPDATE;
+    data := (SELECT jsonb_object_agg(c.key, c.value) FROM jsonb_each(data) c
+              WHERE length(c.value::text) < 500);
+END $rowmill$"""
+
+
 def _lock(target: Target) -> str:
     """A job for an operator: its row, then its queue row, locked in everyone's order.
 
@@ -136,10 +197,6 @@ def _retry(target: Target) -> str:
     source, status = target.source, target.source.status
     key, key_type = ident(source.key), target.key_type
     finished = words([w for w in (status.failed, status.cancelled) if w])
-    sets = [f"{ident(status.column)} = {status_value(target, status.ready[0])}"]
-    if source.tries is not None:
-        sets.append(f"{ident(source.tries.column)} = 0")
-    sets += assignments(target, "requeue")
     return f"""CREATE OR REPLACE FUNCTION rowmill.retry_{source.name}(p_key text) RETURNS text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off
     SET rowmill.retrying = 'on' AS $rowmill$
@@ -160,10 +217,86 @@ BEGIN
         RETURN CASE v_state WHEN 'held' THEN 'released' ELSE 'hastened' END;
     ELSIF v_status IN {finished} THEN
         -- The row's own trigger puts it back in the queue, as for anyone else's UPDATE.
-        UPDATE {target.table} t SET {", ".join(sets)} WHERE t.{key} = p_key::{key_type};
+        UPDATE {target.table} t SET {_from_the_start(target)} WHERE t.{key} = p_key::{key_type};
         RETURN 'requeued';
     END IF;
     RETURN v_status;
+END $rowmill$"""
+
+
+def _from_the_start(target: Target) -> str:
+    """What a finished row gets that is to run again."""
+    source, status = target.source, target.source.status
+    sets = [f"{ident(status.column)} = {status_value(target, status.ready[0])}"]
+    if source.tries is not None:
+        sets.append(f"{ident(source.tries.column)} = 0")
+    return ", ".join([*sets, *assignments(target, "requeue")])
+
+
+def _requeue(target: Target) -> str:
+    """New work for a finished row, in a new run, as anyone's UPDATE of it asks for.
+
+    Only where nothing that is paid for would be lost or paid a second time by it: who holds the row's
+    lock keeps every claim away, so the ledger can't get anything new of it meanwhile.
+    """
+    source, status = target.source, target.source.status
+    finished = words([w for w in (status.succeeded, status.failed, status.cancelled) if w])
+    return f"""CREATE OR REPLACE FUNCTION rowmill.requeue_{source.name}(p_key text, p_anew boolean) RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off AS $rowmill$
+DECLARE
+    v_now    timestamptz := clock_timestamp();
+    v_status text;
+    v_state  rowmill.queue_state;
+    v_owed   text;
+BEGIN
+    SELECT l.status, l.state INTO v_status, v_state FROM rowmill.lock_{source.name}(p_key) l WHERE l.there;
+    IF NOT FOUND THEN
+        RETURN 'missing';
+    ELSIF v_state IS NOT NULL THEN
+        RETURN CASE v_state WHEN 'claimed' THEN 'running' WHEN 'held' THEN 'held' ELSE 'waiting' END;
+    ELSIF v_status NOT IN {finished} THEN
+        RETURN v_status;
+    END IF;
+    v_owed := rowmill.owed({literal(source.name)}, p_key);
+    IF v_owed IS NOT NULL AND NOT (p_anew AND v_owed = 'undelivered') THEN
+        RETURN v_owed;
+    END IF;
+    UPDATE {target.table} t SET {_from_the_start(target)} WHERE t.{ident(source.key)} = p_key::{target.key_type};
+    RETURN 'requeued';
+END $rowmill$"""
+
+
+def _priority(target: Target) -> str:
+    """The row's own priority, which its trigger makes a rank of; or the rank, where it has none."""
+    source = target.source
+    column = source.priority.column if source.priority else None
+    if column:
+        written = f"""
+    UPDATE {target.table} t SET {ident(column)} = p_value::{target.columns[column].type}
+     WHERE t.{ident(source.key)} = p_key::{target.key_type};"""
+    else:
+        written = f"""
+    IF v_state IS NULL THEN
+        RETURN 'unqueued';
+    END IF;
+    UPDATE rowmill.queue q SET rank = p_value::smallint
+     WHERE q.source = {target.id} AND q.row_key = p_key;
+    IF v_state = 'ready' THEN
+        PERFORM rowmill.ring(q.lane) FROM rowmill.queue q WHERE q.source = {target.id} AND q.row_key = p_key;
+    END IF;"""
+    return f"""CREATE OR REPLACE FUNCTION rowmill.priority_{source.name}(p_key text, p_value text) RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off AS $rowmill$
+DECLARE
+    v_status text;
+    v_state  rowmill.queue_state;
+BEGIN
+    SELECT l.status, l.state INTO v_status, v_state FROM rowmill.lock_{source.name}(p_key) l WHERE l.there;
+    IF NOT FOUND THEN
+        RETURN 'missing';
+    ELSIF v_status NOT IN {unfinished(target)} THEN
+        RETURN v_status;
+    END IF;{written}
+    RETURN CASE WHEN v_state = 'claimed' THEN 'noted' ELSE 'moved' END;
 END $rowmill$"""
 
 

@@ -9,7 +9,10 @@ turns.py       what the fleet may do only so often
 upkeep.py      partitions, sweeps, clean-up
 finding.py     which job a person means
 gates.py       pause, resume, limit
-acts.py        retry, cancel, resolve
+fleet.py       who works
+draining.py    asking workers to leave
+pruning.py     taking away what is known of rows that are gone
+acts.py        retry, requeue, cancel, priority, resolve
 reports.py     what status reads
 story.py       what job show reads, and why a job waits
 migrations.py  the rowmill schema

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,23 @@ from worker.store.store import SourceInfo, Store
 
 class UnknownName(Exception):
     """There is no such lane, table or job; the message names those there are."""
+
+
+FEW = 20
+"""Names that one line can hold."""
+
+
+def names(known: Iterable[str]) -> str:
+    """As a message lists them."""
+    ordered = sorted(known)
+    more = f" and {len(ordered) - FEW} more" if len(ordered) > FEW else ""
+    return ", ".join(ordered[:FEW]) + more or "none yet"
+
+
+def nearest(given: str, known: Iterable[str]) -> str:
+    """The end of a message: what was meant, where one of them comes close."""
+    close = difflib.get_close_matches(given, sorted(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from shlex import quote
 
-from worker.store.finding import UnknownName
+from worker.store.finding import UnknownName, names, nearest
 from worker.store.store import Store, to_json
 
 EVERY = "*"
@@ -131,10 +131,14 @@ async def known_gate(store: Store, lane: str, source: str, providers: Iterable[s
 async def _known_lane(store: Store, lane: str, providers: Iterable[str]) -> str:
     if lane == EVERY:
         return lane
-    known = sorted({row["lane"] for row in await store.fetch(_LANES)}.union(providers))
+    known = await known_lanes(store, providers)
     if lane not in known:
-        raise UnknownName(f"no lane {lane!r}; known lanes: {', '.join(known) or 'none yet'}")
+        raise UnknownName(f"no lane {lane!r}; known lanes: {names(known)}{nearest(lane, known)}")
     return lane
+
+
+async def known_lanes(store: Store, providers: Iterable[str] = ()) -> list[str]:
+    return sorted({row["lane"] for row in await store.fetch(_LANES)}.union(providers))
 
 
 async def known_source(store: Store, source: str) -> str:
@@ -145,8 +149,10 @@ async def known_source(store: Store, source: str) -> str:
     for info in known:
         if source in (info.name, info.relation, info.relation.replace('"', "")):
             return info.name
-    names = ", ".join(info.name for info in known) or "none yet"
-    raise UnknownName(f"no attached table {source!r}; attached: {names}")
+    there = [info.name for info in known]
+    raise UnknownName(
+        f"no attached table {source!r}; attached: {names(there)}{nearest(source, there)}"
+    )
 
 
 LIMITS = ("max_running", "requests_per_minute", "tokens_per_minute")

@@ -22,6 +22,7 @@ SELECT
     'subject', action.subject,
     'verdict', action.detail ->> 'verdict',
     'how', action.detail ->> 'how',
+    'given', action.detail -> 'given',
     'reason', action.detail ->> 'reason',
     'rowmill_action', action.id
   )),
@@ -30,9 +31,10 @@ SELECT
   action.at
 FROM action
 CROSS JOIN LATERAL (
-  -- A job that is running, or over already, can't be retried; one that is over can't be cancelled.
-  SELECT action.action NOT IN ('retry', 'cancel') OR action.detail ->> 'verdict'
-    IN ('requeued', 'released', 'hastened', 'cancelled') IS NOT FALSE AS so
+  -- A job that is running, or over already, can't be retried; one that is over can't be cancelled, one
+  -- that isn't can't be made anew.
+  SELECT action.action NOT IN ('retry', 'requeue', 'cancel', 'priority') OR action.detail ->> 'verdict'
+    IN ('requeued', 'released', 'hastened', 'cancelled', 'moved', 'noted') IS NOT FALSE AS so
 ) AS done
 LEFT JOIN LATERAL (
   SELECT
