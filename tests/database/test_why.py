@@ -59,7 +59,11 @@ async def test_what_stops_a_lane_from_a_pause_to_the_turn(told: Explained) -> No
     unserved = ("unserved", "lane replicate", ["rowmill run --lanes replicate"])
     assert await told.reason(first) == unserved
     hand = await Hand.hire(told.store)
-    assert await told.reason(second) == ("turn", "lane replicate", [])
+    assert await told.reason(second) == (
+        "turn",
+        "lane replicate",
+        [f"rowmill priority {VIDEOS}/{second} --to PRIORITY"],
+    )
     assert (await told(second))["ahead"] == 1
 
     await gates.limit(told.store, {"max_running": 1}, lane="replicate", who="tests")
@@ -374,9 +378,7 @@ async def test_the_command_says_the_same_as_text_and_as_json(
     assert (story["why"], story["ahead"]) == (it["why"], 1)
     text = (await rowmill(both, "job", "show", key[:13])).out
     facts = [" ".join(line.split()) for line in text.splitlines()]
-    assert (
-        "why lane replicate is paused by tests: a [red]look\N{REPLACEMENT CHARACTER}[31m" in facts
-    )
+    assert "why lane replicate is paused by tests: a [red]look␛[31m" in facts
     assert "place 1 before it in lane replicate" in facts
     assert facts[-3:] == [
         "What you can do",

@@ -53,7 +53,7 @@ async def explain(store: Store, source: str, key: str) -> Row:
 
 
 def _remedies(job: Found, row: Row) -> list[str]:
-    """What may be run against the reason; N and CENTS are to be filled in."""
+    """What may be run against the reason; N, CENTS and PRIORITY are to be filled in."""
     name, lane = quote(job.subject), quote(row["lane"])
     gate = Gate(row["gate_lane"], row["gate_source"]) if row["gate_lane"] else None
     match row["reason"]:
@@ -73,6 +73,8 @@ def _remedies(job: Found, row: Row) -> list[str]:
                 *([f"rowmill resolve {name}"] if row["operators"] else []),
                 f"rowmill retry {name}",
             ]
+        case "turn":
+            return [f"rowmill priority {name} --to PRIORITY"]
         case "scheduled" | "retry" | "budget" | "rate":
             return [f"rowmill retry {name}"]
     return []
