@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -32,7 +33,7 @@ from worker.breaker import Breaker
 from worker.rates import Rates
 from worker.store import acts, finding, gates, limits
 from worker.store.budgets import set_budget
-from worker.store.explaining import explain
+from worker.store.explaining import MOST_AHEAD, explain
 from worker.tallies import Statistics
 from worker.transitions import settle
 from worker.turns import Turns
@@ -337,6 +338,36 @@ async def test_the_place_is_the_one_that_claims_have_over_all_tables(told: Expla
     await gates.pause(told.store, lane="openai", who="tests")
     assert await in_order(hand) == []
     assert await places(told, "openai") == found
+
+
+@pytest.mark.parametrize("statistics", ["none", "fresh"])
+async def test_a_place_is_counted_by_index_and_only_so_far(
+    told: Explained, statistics: str
+) -> None:
+    await told.connection.execute(
+        "INSERT INTO rowmill.queue (source, row_key, lane, rank, ready_at, state)"
+        " SELECT s.id, n::text, 'replicate', 1 + n % 20, now() - interval '1 day', 'ready'"
+        "   FROM rowmill.sources s, generate_series(1, 40000) n WHERE s.name = $1",
+        VIDEOS,
+    )
+    first, last = (
+        await add_videos(told.connection, 1, priority=10),
+        await add_videos(told.connection),
+    )
+    if statistics == "fresh":
+        await told.connection.execute("ANALYZE rowmill.queue")
+    await Hand.hire(told.store)
+    assert (await told(first[0]))["ahead"] == 2000
+    assert (await told(last[0]))["ahead"] == MOST_AHEAD
+    one = "SELECT why, reason, ahead FROM rowmill.waiting WHERE source = $1 AND row_key = $2"
+    plan = await told.connection.fetch(f"EXPLAIN (ANALYZE, COSTS OFF) {one}", VIDEOS, last[0])
+    lines = [row[0] for row in plan if " on queue " in row[0]]
+    assert lines
+    assert not any("Seq Scan" in line for line in lines)
+    read = max(int(rows) for line in lines for rows in re.findall(r"rows=(\d+)", line))
+    assert read <= MOST_AHEAD
+    without = await told.connection.fetch(f"EXPLAIN {one.replace(', ahead', '')}", VIDEOS, last[0])
+    assert not any("queue_order" in row[0] for row in without), "what isn't selected isn't counted"
 
 
 async def test_a_start_is_estimated_from_what_the_lane_got_done(told: Explained) -> None:

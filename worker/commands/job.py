@@ -77,7 +77,8 @@ def show(job_id: Id, as_json: AsJson = False) -> None:
     `estimated_start_at` is an estimate, from what its lane got done in the last quarter of an
     hour: null if that was nothing, and where someone has to do something first; where `ahead`
     is 10000, not before that. `commands` may change it; N, CENTS and PRIORITY are to be filled in.
-    `reason` is one of:
+    `reason` is one of the words below. Name the columns you want of the view: `ahead` and
+    `estimated_start_at` are counted for each row, the others once per lane and table.
 
     | reason | the job |
     |---|---|
