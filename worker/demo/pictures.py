@@ -103,7 +103,7 @@ async def _wave(stage: Stage, jobs: int) -> None:
 async def _busy(stage: Stage) -> None:
     """Until much is running at the same time."""
     await _wave(stage, 60)
-    while await stage.store.value(_RUNNING) < BUSY:  # noqa: ASYNC110 - nobody tells
+    while await stage.store.value(_RUNNING) < BUSY:
         await asyncio.sleep(0.1)
 
 
