@@ -147,6 +147,8 @@ class Watch(App[int]):
         )
         total = self.kept.running[0]["total"] if self.kept.running else 0
         title = f"Running: {len(runs)} of {total}" if total > len(runs) else "Running"
+        if self.kept.untold is not None:
+            title += f": can't be read: {clean(self.kept.untold)}"
         jobs.show(self._titled(title, "running"), list(map(panels.running_line, runs)))
         hands = panels.workers(report, self._text, panels.WORKER_SORTS[self._sorts["workers"]])
         workers.show(self._titled("Workers", "workers"), list(map(panels.worker_line, hands)))
