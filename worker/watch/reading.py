@@ -117,7 +117,7 @@ class Reader:
             self._turn += 1
 
     async def _ask_running(self, store: Store, jobs: RunningJobs) -> None:
-        """A platform's table may have changed, or be closed to us: the rest is told all the same."""
+        """A platform's table may have changed, or be closed to us; the rest is told still."""
         try:
             rows = await jobs.read(store, self._text())
         except StoreError as error:

@@ -238,7 +238,7 @@ class Watch(App[int]):
 
     # ----------------------------------------------------------------------- acts
 
-    @work(exclusive=True, group="acts")
+    @work(group="acts")
     async def action_pause(self) -> None:
         lanes, key = self._panels[0], self._panels[0].key
         if self._here is not lanes or key is None:
@@ -273,7 +273,7 @@ class Watch(App[int]):
                 )
             )
 
-    @work(exclusive=True, group="acts")
+    @work(group="acts")
     async def action_drain(self) -> None:
         panel, key = self._panels[2], self._panels[2].key
         worker = next((w for w in self._report["workers"] if str(w["id"]) == key), None)
@@ -299,7 +299,7 @@ class Watch(App[int]):
         try:
             said = await act(store)
         except (StoreError, UnknownName) as error:
-            return f"not done: {clean(error)}"
+            return acts.not_done(error)
         self.reader.report_next()
         return said
 
