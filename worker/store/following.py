@@ -12,6 +12,7 @@ from worker.store.listing import MOST, found, tell
 from worker.store.reading import Row
 from worker.store.selecting import spellings
 from worker.store.store import Store
+from worker.store.telling import GONE
 
 NEW = 5000
 """Of the newest queue rows, so many are looked at each time: a late commit brings an older id."""
@@ -25,7 +26,7 @@ WITH mine AS (
     UNION
     (SELECT q.* FROM rowmill.queue q WHERE q.id = ANY ($3::bigint[]))
 )
-SELECT m.id, s.name AS source, m.row_key AS key,
+SELECT m.id, s.name AS source, m.row_key AS key, m.lane, m.tenant,
        (m.state, m.tries, m.yields, m.run, m.claimed_at)::text AS mark
   FROM mine m JOIN rowmill.sources s ON s.id = m.source
  WHERE (cardinality($4::text[]) = 0 OR m.lane = ANY ($4))
@@ -38,6 +39,8 @@ SELECT m.id, s.name AS source, m.row_key AS key,
 class _Watched:
     source: str
     key: str
+    lane: str
+    tenant: str | None
     mark: str
 
 
@@ -65,27 +68,34 @@ class Follower:
         await self._look()
 
     async def changes(self) -> list[Row]:
-        jobs = await self._look()
-        if not jobs:
+        changed = {(one.source, one.key): one for one in await self._look()}
+        if not changed:
             return []
-        told = await tell(self._store, [Place(source, key, "") for source, key in jobs])
+        told = await tell(self._store, [Place(source, key, "") for source, key in changed])
+        for job in told:
+            if job["state"] == GONE:  # nothing else knows what it was
+                was = changed[job["source"], job["key"]]
+                job |= {"lane": was.lane, "tenant": was.tenant}
         return [job for job in told if matches(self._which, job)]
 
-    async def _look(self) -> list[tuple[str, str]]:
+    async def _look(self) -> list[_Watched]:
+        """Those that are new, changed or not in the queue any more."""
         watched = self._watched
         await self._watch_more()
         which = self._which
         rows = await self._store.fetch(
             _LOOK, self._floors[0], NEW, list(watched), list(which.lanes), list(which.sources)
         )
-        now = {row["id"]: _Watched(row["source"], row["key"], row["mark"]) for row in rows}
+        now = {
+            row["id"]: _Watched(**{name: row[name] for name in _Watched.__slots__}) for row in rows
+        }
         self._floors = [*self._floors[1:], max([self._floors[-1], *now])]
         left = [one for id_, one in watched.items() if id_ not in now]
         changed = [
             one for id_, one in now.items() if id_ not in watched or _differs(watched[id_], one)
         ]
         self._watched = now
-        return list(dict.fromkeys((one.source, one.key) for one in (*left, *changed)))
+        return [*left, *changed]
 
     async def _watch_more(self) -> None:
         """The next ones to run, once half of those that were watched have begun."""
@@ -97,14 +107,16 @@ class Follower:
         places, cursor = await found(self._store, waiting, sort="order")
         self._more = cursor is not None
         rows = await self._store.fetch(
-            "SELECT q.id, s.name AS source, q.row_key AS key FROM unnest($1::text[], $2::text[])"
+            "SELECT q.id, s.name AS source, q.row_key AS key, q.lane, q.tenant FROM unnest($1::text[], $2::text[])"
             " AS w (source, key) JOIN rowmill.sources s ON s.name = w.source"
             " JOIN rowmill.queue q ON q.source = s.id AND q.row_key = w.key",
             [place.source for place in places],
             [place.key for place in places],
         )
         for row in rows:
-            self._watched.setdefault(row["id"], _Watched(row["source"], row["key"], ""))
+            self._watched.setdefault(
+                row["id"], _Watched(row["source"], row["key"], row["lane"], row["tenant"], "")
+            )
 
 
 def _differs(before: _Watched, now: _Watched) -> bool:
