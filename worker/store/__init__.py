@@ -11,6 +11,8 @@ finding.py     which job a person means
 gates.py       pause, resume, limit
 acts.py        retry, cancel, resolve
 reports.py     what status reads
+listing.py     jobs as a list, a page at a time: filtering.py, selecting.py, telling.py, live.py
+following.py   jobs as they change
 story.py       what job show reads, and why a job waits
 migrations.py  the rowmill schema
 attaching.py   a platform's triggers and functions
