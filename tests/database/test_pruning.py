@@ -80,6 +80,13 @@ async def test_only_what_belongs_to_rows_that_are_gone(
         await paid(connection, new_keys(1)[0], days=80),
         await paid(connection, new_keys(1)[0], source="of_a_detached_table"),
     }
+    (held,) = new_keys(1)
+    kept.add(await paid(connection, held))
+    await connection.execute(
+        "INSERT INTO rowmill.allowances (source, row_key, run)"
+        " SELECT id, $1, 1 FROM rowmill.sources WHERE name = 'generation_jobs'",
+        held,
+    )
     (lately,) = new_keys(1)
     kept.add(await paid(connection, lately))
     await paid(connection, lately, run=2, days=80)

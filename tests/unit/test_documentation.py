@@ -26,7 +26,7 @@ ENTRIES = {entry.words: entry for entry in reference.entries(typer.main.get_comm
 
 WITHOUT_RESULT = {
     *("rowmill run", "rowmill sandbox", "rowmill watch", "rowmill completion"),
-    *("rowmill dev schema", "rowmill dev docs"),
+    *("rowmill dev schema", "rowmill dev docs", "rowmill dev pictures"),
 }
 """Commands that serve, draw, write a file or print a script: they have no --json."""
 

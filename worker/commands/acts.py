@@ -267,6 +267,13 @@ def priority(
         ),
     ],
 ) -> None:
+    """
+    Let jobs that wait run before others, or after them: sets the priority in their rows.
+
+    rowmill priority 9e0f06a0-22a3-4071-9831-b02b6524d6af --to 10
+
+    rowmill priority --source generation_jobs --state ready --older-than 1h --to 9 --dry-run
+    """
     from worker.acting import prioritising
     from worker.store import acts
 

@@ -2,7 +2,7 @@
 
 The ledger of a row that exists says which run comes next, and with it what a next payment and a next
 file are called: nothing of it goes. Nor does what is unfinished, in flight, in doubt, or paid and
-never delivered, whatever its age.
+never delivered, whatever its age; nor what a customer is still to get an allowance back for.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ WITH page AS MATERIALIZED (
     SELECT p.row_key FROM page p
      WHERE (SELECT q.id FROM rowmill.queue q
              WHERE q.source = $3 AND q.row_key = p.row_key LIMIT 1) IS NULL
+       AND (SELECT h.run FROM rowmill.allowances h
+             WHERE h.source = $3 AND h.row_key = p.row_key LIMIT 1) IS NULL
        AND (SELECT true FROM {{table}} t
              WHERE t.{{key}} = p.row_key::{{type}} LIMIT 1) IS NULL
        AND (SELECT l.id FROM rowmill.{{ledger}} l
