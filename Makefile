@@ -21,12 +21,13 @@ setup: $(BIN)/.ready ## make .venv with everything, rowmill and bench included
 
 sdks: .venv-sdks/.ready ## make .venv-sdks, the vendors' clients for the contract tests
 
-check: setup ## format, lint, types, imports, schema drift
+check: setup ## format, lint, types, imports, drift of schema and command reference
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/rowmill dev schema --check
+	$(BIN)/rowmill dev docs --check
 
 format: setup ## put the code into its form, mend what can be mended
 	$(BIN)/ruff check --fix-only .

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from bench import http, journal, money, pickup, row_work
+from bench import http, journal, money, pickup, row_work, status
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     wire = commands.add_parser("http", help="requests per second beside aiohttp and httpx's own")
     wire.add_argument("--requests", type=int, default=1000, help="per round and side")
     wire.add_argument("--rounds", type=int, default=15, help="of each side; the median counts")
+    report = commands.add_parser("status", help="the report of 1,000,000 jobs beside that of 1,000")
+    report.add_argument("--samples", type=int, default=100, help="reports of each")
     proof = commands.add_parser("money", help="that nothing is lost or paid twice, whatever dies")
     proof.add_argument("--resubmit-up-to-cents", type=Decimal, metavar="N",
                        help="what a worker may risk; without it, its default")  # fmt: skip
@@ -39,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     proof.add_argument(
         "--seed", type=int, default=7, help="of the jobs, their faults and the kills"
     )
-    for command in (work, pick, entries, wire, proof):
+    for command in (work, pick, entries, wire, report, proof):
         command.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
     if options.name == "row-work":
@@ -48,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         result = asyncio.run(journal.run(options.samples))
     elif options.name == "http":
         result = asyncio.run(http.run(options.requests, options.rounds))
+    elif options.name == "status":
+        result = asyncio.run(status.run(options.samples))
     elif options.name == "money":
         given = money.Plan(options.jobs, options.seed, options.resubmit_up_to_cents)
         result = asyncio.run(money.run(given))

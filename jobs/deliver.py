@@ -49,7 +49,7 @@ async def supported(
         reason = str(error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the video was paid for
         reason = str(error) or type(error).__name__
-    log.warning("video.not_converted", key=output.key, wanted=wanted, reason=reason)
+    log.warning("video.not_converted", output=output.key, wanted=wanted, reason=reason)
     return output, reason
 
 

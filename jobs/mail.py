@@ -111,6 +111,21 @@ class Mailer:
                 await smtp.send_message(message)
 
 
+async def greet(server: MailServer, seconds: float) -> str | None:
+    """Whether it is there and speaks SMTP; what is wrong where it isn't. Sends nothing."""
+    try:
+        async with asyncio.timeout(seconds):
+            async with SMTP(
+                hostname=server.host, port=server.port, use_tls=server.tls, timeout=seconds
+            ) as smtp:
+                await smtp.ehlo()
+    except TimeoutError:
+        return f"no answer within {seconds:g}s"
+    except (SMTPException, OSError) as error:
+        return _first_line(error)
+    return None
+
+
 async def _login(smtp: SMTP, server: MailServer, user: str, password: str) -> None:
     if smtp.get_transport_info("sslcontext") is None and not _here(server.host):
         raise NotLetIn(f"{server.host} offers no TLS, so the password is not sent")

@@ -252,7 +252,7 @@ $$;
 -- Name: claim(bigint, bigint, text[], integer, text[], smallint[], smallint[], timestamp with time zone[]); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 
-CREATE FUNCTION rowmill.claim(p_worker bigint, p_token bigint, p_lanes text[], p_want integer, p_lane text[] DEFAULT NULL::text[], p_source smallint[] DEFAULT NULL::smallint[], p_rank smallint[] DEFAULT NULL::smallint[], p_from timestamp with time zone[] DEFAULT NULL::timestamp with time zone[]) RETURNS TABLE(queue_id bigint, source smallint, row_key text, lane text, rank smallint, run integer, tries smallint, yields smallint, tenant text, ready_at timestamp with time zone, waited_ms integer)
+CREATE FUNCTION rowmill.claim(p_worker bigint, p_token bigint, p_lanes text[], p_want integer, p_lane text[] DEFAULT NULL::text[], p_source smallint[] DEFAULT NULL::smallint[], p_rank smallint[] DEFAULT NULL::smallint[], p_from timestamp with time zone[] DEFAULT NULL::timestamp with time zone[]) RETURNS TABLE(queue_id bigint, source smallint, row_key text, lane text, rank smallint, run integer, tries smallint, yields smallint, tenant text, ready_at timestamp with time zone, waited_ms integer, age_ms integer)
     LANGUAGE plpgsql
     SET enable_seqscan TO 'off'
     SET jit TO 'off'
@@ -364,8 +364,124 @@ BEGIN
              WHERE q.id = ANY (v_taken)
             RETURNING q.*)
         SELECT c.id, c.source, c.row_key, c.lane, c.rank, c.run, c.tries, c.yields, c.tenant, c.ready_at,
-               least(2147483647, extract(epoch FROM c.claimed_at - c.ready_at) * 1000)::integer
+               least(2147483647, extract(epoch FROM c.claimed_at - c.ready_at) * 1000)::integer,
+               least(2147483647, extract(epoch FROM c.claimed_at - c.enqueued_at) * 1000)::integer
           FROM claimed c ORDER BY c.rank DESC, c.ready_at, c.id;
+END $$;
+
+--
+-- Name: counted(integer, integer); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.counted(p_pages integer DEFAULT 200, p_exact integer DEFAULT 500) RETURNS TABLE(lane text, source smallint, ready bigint, scheduled bigint, running bigint, held bigint, over_budget bigint, arrived bigint, oldest timestamp with time zone, ready_estimated boolean, scheduled_estimated boolean, held_estimated boolean)
+    LANGUAGE plpgsql STABLE
+    SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
+    SET jit TO 'off'
+    SET plan_cache_mode TO 'force_generic_plan'
+    AS $$
+#variable_conflict use_column
+DECLARE
+    v_pages  bigint := pg_relation_size('rowmill.queue') / current_setting('block_size')::bigint;
+    v_step   bigint := greatest(1, ceil(v_pages::numeric / p_pages));
+    v_minute timestamptz := statement_timestamp() - interval '1 minute';
+BEGIN
+    IF v_step = 1 THEN
+        RETURN QUERY
+            SELECT q.lane, q.source, count(*) FILTER (WHERE q.state = 'ready'),
+                   count(*) FILTER (WHERE q.state = 'scheduled'), count(*) FILTER (WHERE q.state = 'claimed'),
+                   count(*) FILTER (WHERE q.state = 'held'),
+                   count(*) FILTER (WHERE q.state = 'scheduled' AND q.note = 'over budget'),
+                   count(*) FILTER (WHERE q.enqueued_at > v_minute),
+                   min(q.ready_at) FILTER (WHERE q.state = 'ready'), false, false, false
+              FROM rowmill.queue q WHERE q.ctid >= '(0,0)' GROUP BY q.lane, q.source;
+        RETURN;
+    END IF;
+    RETURN QUERY
+        WITH RECURSIVE head AS (
+            (SELECT q.lane, q.source, q.rank, q.ready_at
+               FROM rowmill.queue q WHERE q.state = 'ready'
+              ORDER BY q.lane, q.source, q.rank, q.ready_at LIMIT 1)
+            UNION ALL
+            SELECT n.lane, n.source, n.rank, n.ready_at
+              FROM head h CROSS JOIN LATERAL (
+                   SELECT q.lane, q.source, q.rank, q.ready_at
+                     FROM rowmill.queue q
+                    WHERE q.state = 'ready' AND (q.lane, q.source, q.rank) > (h.lane, h.source, h.rank)
+                    ORDER BY q.lane, q.source, q.rank, q.ready_at LIMIT 1) n
+        ), waiting AS MATERIALIZED (
+            SELECT h.lane, h.source, min(h.ready_at) AS oldest,
+                   greatest(100, least(p_exact, 5 * p_exact / count(*) OVER ())) AS most
+              FROM head h GROUP BY h.lane, h.source
+        ), sampled AS MATERIALIZED (
+            SELECT q.lane, q.source, q.state, v_step * count(*) AS jobs,
+                   v_step * count(*) FILTER (WHERE q.note = 'over budget') AS over_budget,
+                   v_step * count(*) FILTER (WHERE q.enqueued_at > v_minute) AS arrived
+              FROM generate_series(v_step / 2, v_pages - 1, v_step) page
+             CROSS JOIN LATERAL (
+                   SELECT s.lane, s.source, s.state, s.note, s.enqueued_at FROM rowmill.queue s
+                    WHERE s.ctid >= format('(%s,0)', page)::tid
+                      AND s.ctid < format('(%s,0)', page + 1)::tid
+                   OFFSET 0) q   -- so that each page is a scan of its own
+             GROUP BY q.lane, q.source, q.state
+        ), newest AS MATERIALIZED (
+            SELECT q.lane, q.source, q.enqueued_at FROM rowmill.queue q ORDER BY q.id DESC LIMIT p_exact
+        ), later AS MATERIALIZED (
+            (SELECT q.lane, q.source, q.state, q.note FROM rowmill.queue q
+              WHERE q.state = 'scheduled' AND q.ready_at > '-infinity' LIMIT p_exact)
+            UNION ALL
+            (SELECT q.lane, q.source, q.state, NULL FROM rowmill.queue q
+              WHERE q.state = 'held' AND q.lane > '' LIMIT p_exact)
+        ), part AS (
+            SELECT w.lane, w.source, 'ready'::rowmill.queue_state AS state, n.jobs, n.jobs > w.most AS more,
+                   w.oldest, NULL::bigint AS over_budget
+              FROM waiting w CROSS JOIN LATERAL (
+                   SELECT count(*) AS jobs FROM (
+                          SELECT FROM rowmill.queue q
+                           WHERE q.state = 'ready' AND q.lane = w.lane AND q.source = w.source
+                           LIMIT w.most + 1) few) n
+            UNION ALL
+            SELECT q.lane, q.source, 'claimed', count(*), false, NULL, NULL FROM rowmill.queue q
+             WHERE q.state = 'claimed' AND q.worker IS NOT NULL   -- so that its index is used
+             GROUP BY q.lane, q.source
+            UNION ALL
+            SELECT l.lane, l.source, l.state, count(*),
+                   sum(count(*)) OVER (PARTITION BY l.state) >= p_exact, NULL,
+                   count(*) FILTER (WHERE l.note = 'over budget')
+              FROM later l GROUP BY l.lane, l.source, l.state
+        ), known AS (
+            SELECT lane, source, state, p.more OR p.state IS NULL AS more, p.oldest,
+                   CASE WHEN p.more THEN greatest(p.jobs, s.jobs) ELSE coalesce(p.jobs, s.jobs) END AS jobs,
+                   CASE WHEN p.more THEN greatest(p.over_budget, s.over_budget) ELSE p.over_budget END AS over_budget
+              FROM part p FULL JOIN sampled s USING (lane, source, state)
+             WHERE p.state IS NOT NULL
+                OR (s.state IN ('scheduled', 'held')
+                    AND EXISTS (SELECT FROM part o WHERE o.state = s.state AND o.more))
+        ), lately AS (
+            SELECT n.lane, n.source, count(*) FILTER (WHERE n.enqueued_at > v_minute) AS jobs
+              FROM newest n GROUP BY n.lane, n.source
+        ), arrived AS (
+            SELECT lane, source,
+                   CASE WHEN (SELECT count(*) FILTER (WHERE n.enqueued_at > v_minute) = p_exact FROM newest n)
+                        THEN greatest(l.jobs, s.jobs) ELSE l.jobs END AS jobs
+              FROM lately l
+              FULL JOIN (SELECT s.lane, s.source, sum(s.arrived)::bigint AS jobs
+                           FROM sampled s GROUP BY s.lane, s.source) s USING (lane, source)
+        ), grouped AS (
+            SELECT k.lane, k.source,
+                   coalesce(sum(k.jobs) FILTER (WHERE k.state = 'ready'), 0)::bigint AS ready,
+                   coalesce(sum(k.jobs) FILTER (WHERE k.state = 'scheduled'), 0)::bigint AS scheduled,
+                   coalesce(sum(k.jobs) FILTER (WHERE k.state = 'claimed'), 0)::bigint AS running,
+                   coalesce(sum(k.jobs) FILTER (WHERE k.state = 'held'), 0)::bigint AS held,
+                   coalesce(sum(k.over_budget), 0)::bigint AS over_budget, min(k.oldest) AS oldest,
+                   coalesce(bool_or(k.more) FILTER (WHERE k.state = 'ready'), false) AS ready_more,
+                   coalesce(bool_or(k.more) FILTER (WHERE k.state = 'scheduled'), false) AS scheduled_more,
+                   coalesce(bool_or(k.more) FILTER (WHERE k.state = 'held'), false) AS held_more
+              FROM known k GROUP BY k.lane, k.source
+        )
+        SELECT g.lane, g.source, g.ready, g.scheduled, g.running, g.held, g.over_budget,
+               coalesce(a.jobs, 0), g.oldest, g.ready_more, g.scheduled_more, g.held_more
+          FROM grouped g LEFT JOIN arrived a USING (lane, source);
 END $$;
 
 --
@@ -618,6 +734,16 @@ BEGIN
 END $$;
 
 --
+-- Name: iso(timestamp with time zone); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.iso(p_at timestamp with time zone) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT replace(to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'), '.000000', '')
+$$;
+
+--
 -- Name: journal(jsonb); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 
@@ -781,8 +907,18 @@ $$;
 CREATE FUNCTION rowmill.register(p_worker bigint, p_name text, p_version text, p_lanes text[], p_slots integer, p_lease double precision) RETURNS void
     LANGUAGE sql
     AS $$
-    INSERT INTO rowmill.workers (id, name, version, lanes, slots, lease)
-    VALUES (p_worker, p_name, p_version, p_lanes, p_slots, make_interval(secs => p_lease))
+    SELECT rowmill.register(p_worker, p_name, p_version, p_lanes, p_slots, p_lease, NULL)
+$$;
+
+--
+-- Name: register(bigint, text, text, text[], integer, double precision, text); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.register(p_worker bigint, p_name text, p_version text, p_lanes text[], p_slots integer, p_lease double precision, p_host text) RETURNS void
+    LANGUAGE sql
+    AS $$
+    INSERT INTO rowmill.workers (id, name, version, lanes, slots, lease, host)
+    VALUES (p_worker, p_name, p_version, p_lanes, p_slots, make_interval(secs => p_lease), p_host)
 $$;
 
 --
@@ -1429,7 +1565,8 @@ CREATE TABLE rowmill.pulses (
     retried integer NOT NULL,
     yielded integer NOT NULL,
     waits integer[] NOT NULL,
-    runs integer[] NOT NULL
+    runs integer[] NOT NULL,
+    arrived integer[] DEFAULT '{}'::integer[] NOT NULL
 );
 
 --
@@ -1520,6 +1657,19 @@ CREATE VIEW rowmill.spend AS
   GROUP BY (((intended_at AT TIME ZONE 'UTC'::text))::date), provider;
 
 --
+-- Name: spending; Type: TABLE; Schema: rowmill; Owner: -
+--
+
+CREATE TABLE rowmill.spending (
+    one boolean DEFAULT true NOT NULL,
+    since timestamp with time zone NOT NULL,
+    until timestamp with time zone NOT NULL,
+    sums jsonb NOT NULL,
+    pending bigint[] NOT NULL,
+    CONSTRAINT spending_one_check CHECK (one)
+);
+
+--
 -- Name: submissions_id_seq; Type: SEQUENCE; Schema: rowmill; Owner: -
 --
 
@@ -1589,7 +1739,11 @@ CREATE TABLE rowmill.workers (
     started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     heartbeat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     alive_since timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    stopped_at timestamp with time zone
+    stopped_at timestamp with time zone,
+    host text,
+    drain_asked_at timestamp with time zone,
+    drain_asked_by text,
+    drain_reason text
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
 
@@ -1612,56 +1766,121 @@ CREATE VIEW rowmill.waiting AS
         END AS obstacle,
         CASE q.state
             WHEN 'held'::rowmill.queue_state THEN ('held for a person: '::text || COALESCE(q.note, 'no reason was noted'::text))
-            WHEN 'scheduled'::rowmill.queue_state THEN (('waits until '::text || to_char((q.ready_at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD HH24:MI:SS" UTC"'::text)) ||
+            WHEN 'scheduled'::rowmill.queue_state THEN ((('waits until '::text || to_char((q.ready_at AT TIME ZONE 'UTC'::text), 'YYYY-MM-DD HH24:MI:SS" UTC"'::text)) ||
             CASE
+                WHEN (r.reason = 'budget'::text) THEN (', over budget'::text || COALESCE((': '::text || o.budget), ''::text))
                 WHEN (q.note IS NULL) THEN ''::text
                 ELSE (', after: '::text || q.note)
+            END) ||
+            CASE
+                WHEN e.by_then THEN ''::text
+                ELSE ('; then: '::text || o.message)
             END)
             WHEN 'claimed'::rowmill.queue_state THEN
-            CASE
-                WHEN ((w.id IS NULL) OR (w.stopped_at IS NOT NULL)) THEN 'its worker is gone: another one takes it back within seconds'::text
-                WHEN (w.heartbeat_at < (statement_timestamp() - w.lease)) THEN (('its worker '::text || w.name) || ' is silent for longer than its lease: another one takes it back'::text)
+            CASE r.reason
+                WHEN 'worker_gone'::text THEN 'its worker is gone: another one takes it back within seconds'::text
+                WHEN 'worker_silent'::text THEN (('its worker '::text || w.name) || ' is silent for longer than its lease: another one takes it back'::text)
                 ELSE ('running on '::text || w.name)
             END
             ELSE COALESCE(o.message, 'ready: waits its turn'::text)
-        END AS why
-   FROM (((rowmill.queue q
+        END AS why,
+    r.reason,
+        CASE r.reason
+            WHEN 'running'::text THEN ('worker '::text || w.name)
+            WHEN 'worker_silent'::text THEN ('worker '::text || w.name)
+            WHEN 'budget'::text THEN
+            CASE o.budget_lane
+                WHEN '*'::text THEN 'everything'::text
+                ELSE ('lane '::text || o.budget_lane)
+            END
+            WHEN 'turn'::text THEN ('lane '::text || q.lane)
+            ELSE
+            CASE q.state
+                WHEN 'ready'::rowmill.queue_state THEN o.subject
+                WHEN 'scheduled'::rowmill.queue_state THEN
+                CASE r.reason
+                    WHEN 'paused'::text THEN 'everything'::text
+                    ELSE NULL::text
+                END
+                ELSE NULL::text
+            END
+        END AS subject,
+        CASE r.reason
+            WHEN 'budget'::text THEN o.budget_lane
+            ELSE
+            CASE q.state
+                WHEN 'ready'::rowmill.queue_state THEN o.gate_lane
+                WHEN 'scheduled'::rowmill.queue_state THEN
+                CASE r.reason
+                    WHEN 'paused'::text THEN '*'::text
+                    ELSE NULL::text
+                END
+                ELSE NULL::text
+            END
+        END AS gate_lane,
+        CASE r.reason
+            WHEN 'budget'::text THEN
+            CASE
+                WHEN (o.budget_lane IS NOT NULL) THEN '*'::text
+                ELSE NULL::text
+            END
+            ELSE
+            CASE q.state
+                WHEN 'ready'::rowmill.queue_state THEN o.gate_source
+                WHEN 'scheduled'::rowmill.queue_state THEN
+                CASE r.reason
+                    WHEN 'paused'::text THEN '*'::text
+                    ELSE NULL::text
+                END
+                ELSE NULL::text
+            END
+        END AS gate_source,
+    e.may_start_at,
+    p.ahead,
+        CASE
+            WHEN ((q.state = 'ready'::rowmill.queue_state) AND (r.reason = ANY (ARRAY['turn'::text, 'full'::text, 'rate'::text, 'breaker'::text]))) THEN (GREATEST(statement_timestamp(), e.may_start_at) + make_interval(secs => (((p.ahead + ((r.reason = 'full'::text))::integer))::double precision / ( SELECT ((NULLIF(sum((d.succeeded + d.failed)), 0))::double precision / (GREATEST((60)::numeric, EXTRACT(epoch FROM (statement_timestamp() - min(d.at)))))::double precision)
+               FROM rowmill.pulses d
+              WHERE ((d.at > (statement_timestamp() - '00:15:00'::interval)) AND (d.lane = q.lane))))))
+            ELSE NULL::timestamp with time zone
+        END AS estimated_start_at
+   FROM ((((((rowmill.queue q
      JOIN rowmill.sources s ON ((s.id = q.source)))
      LEFT JOIN rowmill.workers w ON ((w.id = q.worker)))
-     LEFT JOIN LATERAL ( SELECT
-                CASE
-                    WHEN (gate.paused IS NOT NULL) THEN gate.paused
-                    WHEN (gate.closed IS NOT NULL) THEN gate.closed
-                    WHEN (gate.broken IS NOT NULL) THEN gate.broken
-                    WHEN (own.unserved ? q.lane) THEN ((('no worker can do '::text || q.lane) || ' on this database: '::text) || (own.unserved ->> q.lane))
-                    WHEN (NOT live.any_worker) THEN 'no worker is running'::text
-                    WHEN (NOT live.serving) THEN ('no live worker serves lane '::text || q.lane)
-                    WHEN (gate.slow IS NOT NULL) THEN gate.slow
-                    WHEN (gate.full_ IS NOT NULL) THEN gate.full_
-                    ELSE NULL::text
-                END AS message
-           FROM rowmill.sources own,
-            LATERAL ( SELECT (count(*) > 0) AS any_worker,
-                    COALESCE(bool_or((q.lane = ANY (v.lanes))), false) AS serving
-                   FROM rowmill.workers v
-                  WHERE ((v.stopped_at IS NULL) AND (NOT v.draining) AND (v.heartbeat_at > (statement_timestamp() - v.lease)))) live,
-            LATERAL ( SELECT min((((g.subject || ' is paused'::text) || COALESCE((' by '::text || g.paused_by), ''::text)) || COALESCE((': '::text || g.pause_reason), ''::text))) FILTER (WHERE (g.paused_at IS NOT NULL)) AS paused,
-                    min(((g.subject || ' is closed by its platform: '::text) || g.platform_paused_why)) AS closed,
-                    min(((g.subject || ' has used up its rate until '::text) || to_char((g.slow_until AT TIME ZONE 'UTC'::text), 'HH24:MI:SS" UTC"'::text))) FILTER (WHERE (g.slow_until > statement_timestamp())) AS slow,
-                    min(((((g.subject || ' is left alone until '::text) || to_char((g.broken_until AT TIME ZONE 'UTC'::text), 'HH24:MI:SS" UTC"'::text)) || ': '::text) || g.broken_why)) FILTER (WHERE (g.broken_until > statement_timestamp())) AS broken,
-                    min((((((g.subject || ' is full: '::text) || g.running) || ' of '::text) || g.most) || ' run'::text)) FILTER (WHERE (g.running >= g.most)) AS full_
-                   FROM ( SELECT l.paused_at,
+     LEFT JOIN LATERAL ( SELECT b.reason,
+            b.gate_lane,
+            b.gate_source,
+            b.subject,
+            b.until,
+            b.nth,
+            b.message,
+            m.lane AS budget_lane,
+            m.message AS budget
+           FROM ((rowmill.sources own
+             LEFT JOIN LATERAL ( SELECT v.nth,
+                    v.reason,
+                    g.lane AS gate_lane,
+                    g.source AS gate_source,
+                    g.subject,
+                    v.until,
+                    (g.subject || v.words) AS message
+                   FROM (( SELECT l.lane,
+                            l.source,
+                            l.paused_at,
                             l.paused_by,
                             l.pause_reason,
+                            l.max_running,
+                            l.platform_max_running,
                             l.broken_until,
+                            l.broken_for,
                             l.broken_why,
+                            l.requests_per_minute,
+                            l.tokens_per_minute,
+                            l.platform_requests_per_minute,
+                            l.platform_tokens_per_minute,
                             l.slow_until,
                             l.platform_paused_why,
-                            LEAST(l.max_running, l.platform_max_running,
-                                CASE
-                                    WHEN (l.broken_until IS NOT NULL) THEN 1
-                                    ELSE NULL::integer
-                                END) AS most,
+                            l.slow_admits,
+                            LEAST(l.max_running, l.platform_max_running) AS most,
                                 CASE
                                     WHEN ((l.lane = '*'::text) AND (l.source = '*'::text)) THEN 'everything'::text
                                     WHEN (l.source = '*'::text) THEN ('lane '::text || l.lane)
@@ -1669,16 +1888,108 @@ CREATE VIEW rowmill.waiting AS
                                     ELSE ((('lane '::text || l.lane) || ' of '::text) || l.source)
                                 END AS subject,
                                 CASE
-                                    WHEN ((LEAST(l.max_running, l.platform_max_running) IS NOT NULL) OR (l.broken_until IS NOT NULL)) THEN ( SELECT count(*) AS count
-                                       FROM (rowmill.queue c
+                                    WHEN (num_nonnulls(l.max_running, l.platform_max_running, l.broken_until) > 0) THEN ( SELECT count(*) AS count
+                                       FROM (( SELECT a.lane,
+     a.source
+    FROM rowmill.queue a
+   WHERE ((a.state = 'claimed'::rowmill.queue_state) AND (a.worker IS NOT NULL))
+  OFFSET 0) c
                                          JOIN rowmill.sources cs ON ((cs.id = c.source)))
-                                      WHERE ((c.state = 'claimed'::rowmill.queue_state) AND ((l.lane = '*'::text) OR (l.lane = c.lane)) AND ((l.source = '*'::text) OR (l.source = cs.name))))
+                                      WHERE (((l.lane = '*'::text) OR (l.lane = c.lane)) AND ((l.source = '*'::text) OR (l.source = cs.name))))
                                     ELSE NULL::bigint
                                 END AS running
                            FROM rowmill.lanes l
-                          WHERE ((l.lane = ANY (ARRAY['*'::text, q.lane])) AND (l.source = ANY (ARRAY['*'::text, own.name])))) g) gate
+                          WHERE ((l.lane = ANY (ARRAY['*'::text, q.lane])) AND (l.source = ANY (ARRAY['*'::text, own.name])))
+                         OFFSET 0) g
+                     CROSS JOIN LATERAL ( VALUES (1,'paused'::text,(g.paused_at IS NOT NULL),NULL::timestamp with time zone,((' is paused'::text || COALESCE((' by '::text || g.paused_by), ''::text)) || COALESCE((': '::text || g.pause_reason), ''::text))), (2,'closed'::text,(g.platform_paused_why IS NOT NULL),NULL::timestamp with time zone,(' is closed by its platform: '::text || g.platform_paused_why)), (6,'breaker'::text,(g.broken_until > statement_timestamp()),g.broken_until,(((' is left alone until '::text || to_char((g.broken_until AT TIME ZONE 'UTC'::text), 'HH24:MI:SS" UTC"'::text)) || ': '::text) || g.broken_why)), (6,'rate'::text,(g.slow_until > statement_timestamp()),g.slow_until,(' has used up its rate until '::text || to_char((g.slow_until AT TIME ZONE 'UTC'::text), 'HH24:MI:SS" UTC"'::text))), (7,'breaker'::text,((g.broken_until <= statement_timestamp()) AND (g.running > 0)),NULL::timestamp with time zone,(' is tried again, by one job at a time: '::text || g.broken_why)), (8,'full'::text,(g.running >= g.most),NULL::timestamp with time zone,((((' is full: '::text || g.running) || ' of '::text) || g.most) || ' run'::text))) v(nth, reason, holds, until, words))
+                  WHERE v.holds
+                UNION ALL
+                 SELECT v.nth,
+                    v.reason,
+                    NULL::text,
+                    NULL::text,
+                    v.subject,
+                    NULL::timestamp with time zone,
+                    v.message
+                   FROM (( SELECT (count(*) > 0) AS any_worker,
+                            COALESCE(bool_or((q.lane = ANY (a.lanes))), false) AS serving
+                           FROM rowmill.workers a
+                          WHERE ((a.stopped_at IS NULL) AND (NOT a.draining) AND (a.heartbeat_at > (statement_timestamp() - a.lease)))) live
+                     CROSS JOIN LATERAL ( VALUES (3,'unserved'::text,(own.unserved ? q.lane),('lane '::text || q.lane),((('no worker can do '::text || q.lane) || ' on this database: '::text) || (own.unserved ->> q.lane))), (4,'no_worker'::text,(NOT live.any_worker),'fleet'::text,'no worker is running'::text), (5,'unserved'::text,(NOT live.serving),('lane '::text || q.lane),('no live worker serves lane '::text || q.lane))) v(nth, reason, holds, subject, message))
+                  WHERE v.holds
+          ORDER BY 1, 6 DESC NULLS LAST, 5
+         LIMIT 1) b ON (true))
+             LEFT JOIN LATERAL ( SELECT u.lane,
+                    ((((((('the budget of '::text ||
+                        CASE u.lane
+                            WHEN '*'::text THEN 'everything'::text
+                            ELSE ('lane '::text || u.lane)
+                        END) || ' has used '::text) || used.cents) || ' of '::text) || u.limit_cents) || ' cents a '::text) || u.period) AS message
+                   FROM (rowmill.budgets u
+                     CROSS JOIN LATERAL ( SELECT
+                                CASE
+                                    WHEN (u.window_start = (date_trunc(u.period, (statement_timestamp() AT TIME ZONE 'UTC'::text)) AT TIME ZONE 'UTC'::text)) THEN u.used_cents
+                                    ELSE (0)::numeric
+                                END AS cents) used)
+                  WHERE (u.lane = ANY (ARRAY['*'::text, q.lane]))
+                  ORDER BY (u.limit_cents - used.cents), u.lane, u.period
+                 LIMIT 1) m ON (true))
           WHERE (own.id = q.source)
-         OFFSET 0) o ON ((q.state = 'ready'::rowmill.queue_state)));
+         OFFSET 0) o ON ((q.state = ANY (ARRAY['ready'::rowmill.queue_state, 'scheduled'::rowmill.queue_state]))))
+     CROSS JOIN LATERAL ( SELECT
+                CASE q.state
+                    WHEN 'held'::rowmill.queue_state THEN 'held'::text
+                    WHEN 'claimed'::rowmill.queue_state THEN
+                    CASE
+                        WHEN ((w.id IS NULL) OR (w.stopped_at IS NOT NULL)) THEN 'worker_gone'::text
+                        WHEN (w.heartbeat_at < (statement_timestamp() - w.lease)) THEN 'worker_silent'::text
+                        ELSE 'running'::text
+                    END
+                    WHEN 'scheduled'::rowmill.queue_state THEN
+                    CASE
+                        WHEN (q.note IS NULL) THEN 'scheduled'::text
+                        WHEN (q.note = 'over budget'::text) THEN 'budget'::text
+                        WHEN (q.note = 'everything is paused'::text) THEN 'paused'::text
+                        WHEN (q.note = 'its row was locked'::text) THEN 'locked'::text
+                        WHEN ((q.note ~~ '% has used up its rate'::text) OR (q.note ~~ 'it is not yet its turn at %'::text) OR (q.note ~~ 'it missed its turns at %'::text)) THEN 'rate'::text
+                        ELSE 'retry'::text
+                    END
+                    ELSE COALESCE(o.reason, 'turn'::text)
+                END AS reason) r)
+     CROSS JOIN LATERAL ( SELECT
+                CASE
+                    WHEN (q.state = 'scheduled'::rowmill.queue_state) THEN ((o.nth IS NULL) OR (o.nth > 6) OR ((o.nth = 6) AND (o.until <= q.ready_at)))
+                    ELSE NULL::boolean
+                END AS by_then,
+                CASE
+                    WHEN ((q.state = 'scheduled'::rowmill.queue_state) AND ((o.nth IS NULL) OR (o.nth >= 6))) THEN GREATEST(q.ready_at, o.until)
+                    WHEN ((q.state = 'ready'::rowmill.queue_state) AND (o.nth IS NULL)) THEN q.ready_at
+                    WHEN (q.state = 'ready'::rowmill.queue_state) THEN o.until
+                    ELSE NULL::timestamp with time zone
+                END AS may_start_at) e)
+     CROSS JOIN LATERAL ( SELECT
+                CASE
+                    WHEN (q.state = 'ready'::rowmill.queue_state) THEN ( SELECT (count(*))::integer AS count
+                       FROM ( SELECT 1 AS "?column?"
+                               FROM (rowmill.sources t
+                                 CROSS JOIN LATERAL (( SELECT 1 AS "?column?"
+                                       FROM rowmill.queue a_1
+                                      WHERE ((a_1.state = 'ready'::rowmill.queue_state) AND (a_1.lane = q.lane) AND (a_1.source = t.id) AND (a_1.rank > q.rank))
+                                      ORDER BY a_1.rank, a_1.ready_at, a_1.id
+                                     LIMIT 10000)
+                                    UNION ALL
+                                    ( SELECT 1
+                                       FROM rowmill.queue a_1
+                                      WHERE ((a_1.state = 'ready'::rowmill.queue_state) AND (a_1.lane = q.lane) AND (a_1.source = t.id) AND (a_1.rank = q.rank) AND (ROW(a_1.ready_at, a_1.id) < ROW(q.ready_at, q.id)))
+                                      ORDER BY a_1.ready_at, a_1.id
+                                     LIMIT 10000)) a)
+                              WHERE ((t.id = q.source) OR ((NOT (t.unserved ? q.lane)) AND (NOT (EXISTS ( SELECT
+                                       FROM rowmill.lanes l
+                                      WHERE ((l.source = t.name) AND (l.lane = ANY (ARRAY['*'::text, q.lane])) AND ((l.paused_at IS NOT NULL) OR (l.platform_paused_why IS NOT NULL) OR (GREATEST(l.broken_until, l.slow_until) > statement_timestamp()))))))))
+                             LIMIT 10000) before)
+                    ELSE NULL::integer
+                END AS ahead
+         OFFSET 0) p);
 
 --
 -- Name: actions actions_pkey; Type: CONSTRAINT; Schema: rowmill; Owner: -
@@ -1770,6 +2081,13 @@ ALTER TABLE ONLY rowmill.sources
 
 ALTER TABLE ONLY rowmill.sources
     ADD CONSTRAINT sources_pkey PRIMARY KEY (id);
+
+--
+-- Name: spending spending_pkey; Type: CONSTRAINT; Schema: rowmill; Owner: -
+--
+
+ALTER TABLE ONLY rowmill.spending
+    ADD CONSTRAINT spending_pkey PRIMARY KEY (one);
 
 --
 -- Name: submissions submissions_pkey; Type: CONSTRAINT; Schema: rowmill; Owner: -

@@ -38,6 +38,13 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["rowmill_dsn"] = admin_dsn(node.config)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs the command as a process is the same on every server: CI runs it on one."""
+    for item in items:
+        if "rowmill" in getattr(item, "fixturenames", ()):
+            item.add_marker("command")
+
+
 def admin_dsn(config: pytest.Config) -> str:
     if DSN not in config.stash:
         given = os.environ.get("ROWMILL_DATABASE_URL")

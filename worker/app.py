@@ -2,6 +2,8 @@
 
 Worker.open()    connects and builds; Worker.start() registers and starts the loops
 Worker.drain()   stops claiming, finishes or hands back, says good-bye
+
+Whoever starts a worker drains it: when told to stop, or when `Worker.asked_to_leave` is set.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import httpx
@@ -28,23 +30,27 @@ from jobs.providers.runner import Runner
 from jobs.providers.transport import Client
 from jobs.storage import open_storage
 from worker import __version__, transitions
+from worker.attached import Attached
 from worker.breaker import Breaker
 from worker.consumer import Consumer
 from worker.coordination import Coordination
 from worker.executor import Executor, PaidCalls, Running, Services
-from worker.generate.words import mirrors_kind
+from worker.introducing import endpoint_of
 from worker.ledger import ClaimJournal, Lease, Ledger, boottime
+from worker.logs import about
 from worker.maintenance import Maintenance
-from worker.maps import MapError, Platform, Source
+from worker.metrics import Metrics
 from worker.paying import charges_of, providers_of
 from worker.pulse import PulseLoop
 from worker.rates import Rates
 from worker.settings import Settings, database_url
 from worker.settler import Settler
-from worker.store import Claimed, SourceInfo, Started, Store, Unavailable
+from worker.store import Claimed, Started, Store, Unavailable
 from worker.store.bell import Bell
 from worker.transitions import Settlement, Try
 from worker.turns import Turns
+from worker.vitals import Turns as LoopTurns
+from worker.vitals import Vitals
 
 log = structlog.get_logger()
 
@@ -71,21 +77,24 @@ class Worker:
         self.store = store
         self.registry = registry
         self.id = secrets.randbits(63)
-        self.name = settings.worker_name or f"{socket.gethostname()}:{os.getpid()}"
+        self.name = settings.name
+        self.registered = False
         self.draining = False
+        self.asked_to_leave = asyncio.Event()
+        """An operator said `rowmill drain`."""
         self._providers = providers
         self._client = client
         self._coordination = coordination
         self._compute = Compute(settings.compute_processes, settings.compute_memory_mb)
         self.rates = rates
-        self._sources: dict[int, SourceInfo] = {}
-        self._platforms: dict[str, Platform] = {}
-        self._lanes: list[str] = []
+        self.attached = Attached(store, registry, providers, settings.lanes, worker=lambda: self.id)
         self._inflight: dict[tuple[int, int], Running | None] = {}
         self._idle = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.lease = Lease(settings.lease_seconds)
-        self.ledger = Ledger(store, self.lease)
+        self.metrics = Metrics(providers)
+        self.turns = LoopTurns()
+        self.ledger = Ledger(store, self.lease, spent=self.metrics.spent)
         self._build(runner, policy, outputs)
 
     def _build(self, runner: PaidCalls, policy: HostPolicy, outputs: OutputStore) -> None:
@@ -96,11 +105,11 @@ class Worker:
             runner,
             self.ledger,
             worker=lambda: self.id,
-            platforms=lambda: list(self._platforms.values()),
+            platforms=lambda: self.attached.platforms,
             accounts=[(name, its.account.name) for name, its in self._providers.items()],
             breaker=self.breaker,
             rates=self.rates,
-            reload=self.load_sources,
+            reload=self.attached.load,
             lease=settings.lease_seconds,
             sweep_seconds=settings.sweep_seconds,
         )
@@ -109,6 +118,8 @@ class Worker:
             batch=settings.settle_batch,
             settled=self._settled,
             make_partitions=self.maintenance.make_partitions,
+            turns=self.turns,
+            settling=self.metrics.settling,
         )
         self.executor = Executor(
             self.registry,
@@ -122,6 +133,7 @@ class Worker:
                 outputs,
                 self._compute,
                 room=asyncio.Semaphore(FILES_PER_PROCESS * settings.compute_processes),
+                calling=self.metrics.calling,
             ),
             max_yields=settings.max_yields,
             put=self.settler.put,
@@ -130,15 +142,17 @@ class Worker:
         self.consumer = Consumer(
             store,
             worker=lambda: self.id,
-            lanes=lambda: [lane for lane in self._lanes if not self.rates.closed(lane)],
+            lanes=self._open_lanes,
             free_slots=self.free_slots,
-            source_name=self._source_name,
+            source_name=self.attached.name_of,
             launch=self._launch,
             stop=self._stop,
             refuse=self._refuse,
             rested=self._idle.set,
             batch=settings.claim_batch,
             poll=settings.poll_seconds,
+            turns=self.turns,
+            claiming=self.metrics.claiming,
         )
         self.pulse = PulseLoop(
             store,
@@ -147,10 +161,19 @@ class Worker:
             jobs=lambda: [job for job in self._inflight.values() if job is not None],
             holds=self._holds,
             draining=lambda: self.draining,
+            drain=self._leave_when_asked,
             given_up=self._begin_again,
-            stoppable=self._stoppable,
+            stoppable=self.attached.stoppable,
             seconds=min(settings.pulse_seconds, settings.lease_seconds / 5),
+            turns=self.turns,
         )
+        self.vitals = Vitals(
+            self.turns,
+            stuck_seconds=settings.stuck_seconds,
+            database_answers=store.answers,
+            lagged=self.metrics.lagged,
+        )
+        self.endpoint = endpoint_of(self)
 
     @classmethod
     async def open(
@@ -195,11 +218,17 @@ class Worker:
     # ------------------------------------------------------------------ life
 
     async def start(self) -> None:
-        await self.load_sources()
+        """Raises `endpoint.PortTaken`, before anyone knows of this worker."""
+        if self.settings.http_port is not None:
+            await self.endpoint.open(self.settings.http_host, self.settings.http_port)
+            self._run(self.vitals.run())
+        await self.attached.load()
         await self._register()
         # Before the first claim: one heartbeat, so that `may_pay` rests on an acknowledged one.
         await self.pulse.run_once()
         await self.rates.refresh()
+        if self.settings.http_port is not None:
+            self._run(self.metrics.fleet.run(self.store))
         self._run(self.settler.run())
         self._run(self.pulse.run())
         self._run(self.maintenance.run())
@@ -211,7 +240,7 @@ class Worker:
             "worker.started",
             worker=self.name,
             slots=self.settings.slots,
-            lanes=self._lanes,
+            lanes=self.attached.lanes,
             pooler=self.store.pooled,
         )
 
@@ -232,19 +261,29 @@ class Worker:
             self.id,
             name=self.name,
             version=__version__,
-            lanes=self._lanes,
+            lanes=self.attached.lanes,
             slots=self.settings.slots,
             lease=self.settings.lease_seconds,
+            host=socket.gethostname(),
         )
+        self.registered = True
 
     async def _begin_again(self) -> None:
         """This incarnation was given up: what it held is someone else's. Start as a new one."""
+        self.registered = False
         for job in list(self._inflight.values()):
             if job is not None:
                 job.stop(lost=True)
         self.id = secrets.randbits(63)
         await self._register()
         log.warning("worker.registered_again", worker=self.name)
+
+    def _leave_when_asked(self) -> None:
+        """Nothing is claimed from here on, whenever its host comes to call `drain`."""
+        if not self.draining:
+            log.info("worker.asked_to_leave", worker=self.name)
+        self.draining = True
+        self.asked_to_leave.set()
 
     async def drain(self) -> None:
         """Stop claiming, finish or hand back within the grace period, leave."""
@@ -270,12 +309,13 @@ class Worker:
         await self._client.aclose()
         await self._coordination.close()
         await self.store.close()
+        await self.endpoint.close()
 
     async def until_done(self) -> None:
         """For --burst: return once nothing is ready, running, or waiting for its next try."""
         while True:
             await self._until_idle(3600)
-            if not self._inflight and not await self.store.value(_UNDONE, self._lanes):
+            if not self._inflight and not await self.store.value(_UNDONE, self.attached.lanes):
                 return
             await asyncio.sleep(self.settings.poll_seconds)
 
@@ -292,6 +332,13 @@ class Worker:
 
     def free_slots(self) -> int:
         return 0 if self.draining else self.settings.slots - len(self._inflight)
+
+    @property
+    def slots_used(self) -> int:
+        return len(self._inflight)
+
+    def _open_lanes(self) -> list[str]:
+        return [lane for lane in self.attached.lanes if not self.rates.closed(lane)]
 
     def progress(self) -> list[tuple[str, str, float]]:
         """(source, key, percent) of the jobs in hand."""
@@ -317,7 +364,7 @@ class Worker:
         journal = ClaimJournal(
             self.ledger, queue_id=claim.queue_id, token=claim.token, worker=self.id
         )
-        running = Running(attempt, job, journal, time.monotonic(), claim.waited_ms)
+        running = Running(attempt, job, journal, time.monotonic(), claim.waited_ms, claim.age_ms)
         self._inflight[claim.queue_id, claim.token] = running
         self.pulse.statistics.started(running)
         self.executor.launch(running)
@@ -344,14 +391,13 @@ class Worker:
             transitions.settle(outcome, attempt, policy=policy, max_yields=1, chance=0)
         )
 
-    def _stoppable(self, source: str) -> bool:
-        return any(p.rule(source, "stop") is not None for p in self._platforms.values())
-
     def _try(self, claim: Claimed, kind: str, tries: int, max_retries: int) -> Try:
+        source = self.attached.name_of(claim.source)
+        assert source is not None, "its rows were just started"
         return Try(
             queue_id=claim.queue_id,
             token=claim.token,
-            source=self._sources[claim.source].name,
+            source=source,
             key=claim.key,
             lane=claim.lane,
             kind=kind,
@@ -362,20 +408,22 @@ class Worker:
         )
 
     def _settled(self, settlement: Settlement, verdict: str) -> None:
-        if verdict == "settled":
-            self.pulse.statistics.settled(settlement)
-        else:
-            log.info(
-                "job.not_settled", source=settlement.source, key=settlement.key, verdict=verdict
-            )
         claim = (settlement.queue_id, settlement.token)
         held = self._inflight.get(claim)
+        if verdict == "settled":
+            self.pulse.statistics.settled(settlement, held.age if held else None)
+            _tell(settlement)
+        else:
+            self.pulse.statistics.lost(settlement.source, settlement.lane)
+            log.info("job.not_settled", **about(settlement), verdict=verdict)
         if settlement.verb == "cancel" and held is not None and held.journal.open:
-            self.executor.leave(held)
+            self.executor.leave(held)  # its slot is free once that is done
         else:
             self._free(claim)
 
     def _dropped(self, running: Running) -> None:
+        if running.settlement is None:
+            self.pulse.statistics.lost(running.attempt.source, running.attempt.lane)
         self._free((running.attempt.queue_id, running.attempt.token))
 
     def _free(self, claim: tuple[int, int]) -> None:
@@ -393,53 +441,20 @@ class Worker:
         else:
             self.consumer.bell.set()
 
-    # ------------------------------------------------------------------ sources and lanes
 
-    async def load_sources(self) -> None:
-        """What is attached, and which lanes of it this worker can serve; read now and then."""
-        attached = await self.store.sources()
-        self._platforms = self._understood(attached)
-        infos = [info for info in attached if self._source(info) is not None]
-        self._sources = {info.id: info for info in infos}
-        lanes = sorted({lane for info in infos for lane in self._served(info)})
-        if self.settings.lanes:
-            lanes = [lane for lane in lanes if lane in self.settings.lanes]
-        if lanes != self._lanes:
-            self._lanes = lanes
-            await self.store.set_lanes(self.id, lanes)
-
-    def _understood(self, infos: Sequence[SourceInfo]) -> dict[str, Platform]:
-        """A map that only a newer version knows stops no worker: it goes on by the one it had."""
-        platforms = {}
-        for info in infos:
-            try:
-                platforms[info.platform] = Platform.from_definition(info.definition)
-            except MapError as error:
-                log.warning("platform.too_new", platform=info.platform, error=str(error))
-                if known := self._platforms.get(info.platform):
-                    platforms[info.platform] = known
-        return platforms
-
-    def _source(self, info: SourceInfo) -> Source | None:
-        platform = self._platforms.get(info.platform)
-        sources = platform.map.sources if platform else []
-        return next((s for s in sources if s.name == info.name), None)
-
-    def _served(self, info: SourceInfo) -> list[str]:
-        source = self._source(info)
-        possible = self._possible(source) if source else []
-        return [lane for lane in possible if lane not in info.unserved]
-
-    def _possible(self, source: Source) -> list[str]:
-        if source.lane.constant is not None:
-            return [source.lane.prefix + source.lane.constant]
-        if mirrors_kind(source):
-            return [n for n in self.registry.names() if n.startswith(source.kind.prefix)]
-        return list(self._providers)
-
-    def _source_name(self, source: int) -> str | None:
-        info = self._sources.get(source)
-        return info.name if info else None
+def _tell(settlement: Settlement) -> None:
+    """Successes are many and say nothing new; these someone may look for."""
+    tell = {"fail": log.warning, "hold": log.warning, "retry": log.info}.get(settlement.verb)
+    if tell is None:
+        return
+    event = {"fail": "job.failed", "hold": "job.held", "retry": "job.retried"}[settlement.verb]
+    tell(
+        event,
+        **about(settlement),
+        error=settlement.error,
+        error_kind=settlement.error_kind,
+        error_code=settlement.error_code,
+    )
 
 
 _UNDONE = """

@@ -212,7 +212,7 @@ async def _start_worker(settings: Settings, url: str, pool: ConnectionPool, ctx:
     from worker.app import Worker  # noqa: PLC0415
 
     logging.getLogger("arq").handlers.clear()  # its lines come through ours
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure(settings.log_level, settings.log_format, worker=settings.name)
     if missing := await pending(database_url(settings)):
         raise RuntimeError(f"the database lacks {', '.join(missing)}: run `rowmill migrate`")
     worker = await Worker.open(settings.model_copy(update={"redis_url": url}))
@@ -223,20 +223,28 @@ async def _start_worker(settings: Settings, url: str, pool: ConnectionPool, ctx:
     ctx["progress"] = asyncio.create_task(progress.run())
     ctx["drain"] = Drain(worker.drain)
     ctx["drain"].on_signals()
+    ctx["asked"] = asyncio.create_task(ctx["drain"].when(worker.asked_to_leave))
 
 
 async def _drained(ctx: Context) -> None:
     if "drain" in ctx:
         ctx["progress"].cancel()
+        ctx["asked"].cancel()
         await ctx["drain"].begin()
 
 
 class Drain:
-    """Leaves the fleet once: at the first signal, or when arq ends for a reason of its own."""
+    """Leaves the fleet once: at the first signal, when an operator asks, or when arq ends itself.
+
+    Made in arq's main task.
+    """
 
     def __init__(self, drain: Callable[[], Any]) -> None:
-        self._drain = drain
+        main = asyncio.current_task()
+        assert main is not None
+        self._drain, self._main = drain, main
         self._task: asyncio.Task[None] | None = None
+        self._signalled = False
 
     def begin(self) -> asyncio.Task[None]:
         if self._task is None:
@@ -244,17 +252,25 @@ class Drain:
         return self._task
 
     def on_signals(self) -> None:
-        """In place of arq's handlers, which drop what runs; called from arq's main task."""
-        loop, main = asyncio.get_running_loop(), asyncio.current_task()
-        assert main is not None
+        """In place of arq's handlers, which drop what runs."""
+        loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, number, main)
+            loop.add_signal_handler(number, self._received, number)
 
-    def _signalled(self, number: int, main: asyncio.Task[Any]) -> None:
-        if self._task is not None:
+    async def when(self, asked: asyncio.Event) -> None:
+        await asked.wait()
+        self._end()
+
+    def _received(self, number: int) -> None:
+        if self._signalled:
             os._exit(128 + number)  # the second one means it
-        # The door stays open meanwhile. Then arq closes, with nothing left to drop.
-        self.begin().add_done_callback(lambda _: main.cancel())
+        self._signalled = True
+        self._end()
+
+    def _end(self) -> None:
+        """The door stays open meanwhile. Then arq closes, with nothing left to drop."""
+        if self._task is None:
+            self.begin().add_done_callback(lambda _: self._main.cancel())
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine, Mapping
+from contextvars import Context
 from typing import Any
 
 import structlog
@@ -68,7 +69,8 @@ class Breaker:
             self._failures.pop((lane, kind), None)
 
     def _tell(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
+        # About the lane, whichever job it was that told.
+        task = asyncio.create_task(work, context=Context())
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 

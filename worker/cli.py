@@ -7,14 +7,18 @@ until one of their commands runs: `rowmill --help` must not wait for a database 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
+from worker import reference
 from worker.commands import (
     acts,
     budgets,
+    completion,
     database,
     develop,
+    exits,
     fleet,
     gates,
     health,
@@ -23,8 +27,11 @@ from worker.commands import (
     mapping,
     overview,
     providers,
+    pruning,
     reconciling,
     trying,
+    watching,
+    workers,
 )
 
 app = typer.Typer(
@@ -37,8 +44,7 @@ app = typer.Typer(
         "ROWMILL_DATABASE_URL names the database; every setting is in docs/configuration.md.\n\n"
         "First steps: rowmill demo. With your own database: rowmill migrate, rowmill attach "
         "PLATFORM, rowmill run. With a table of your own: rowmill map new, docs/adopt.md.\n\n"
-        "Exit codes: 0 done, 1 not found, refused, or something needs a person, 2 wrong usage or "
-        "settings, 3 the database can't be reached."
+        f"{exits.IN_SHORT}."
     ),
 )
 
@@ -53,6 +59,8 @@ app.command(rich_help_panel=RUNNING)(fleet.run)
 app.command(rich_help_panel=RUNNING)(fleet.demo)
 app.command(rich_help_panel=RUNNING)(fleet.sandbox)
 app.command(rich_help_panel=LOOKING)(overview.status)
+app.command(rich_help_panel=LOOKING)(watching.watch)
+app.command(rich_help_panel=LOOKING)(workers.workers)
 app.command(rich_help_panel=LOOKING)(providers.providers)
 app.command(rich_help_panel=LOOKING)(health.doctor)
 app.command(rich_help_panel=LOOKING)(jobs.jobs)
@@ -60,12 +68,14 @@ app.add_typer(job.app, name="job", rich_help_panel=LOOKING)
 app.command(rich_help_panel=ACTING)(gates.pause)
 app.command(rich_help_panel=ACTING)(gates.resume)
 app.command(rich_help_panel=ACTING)(gates.limit)
+app.command(rich_help_panel=ACTING)(workers.drain)
 app.command(rich_help_panel=ACTING)(acts.retry)
 app.command(rich_help_panel=ACTING)(acts.requeue)
 app.command(rich_help_panel=ACTING)(acts.cancel)
 app.command(rich_help_panel=ACTING)(acts.priority)
 app.command(rich_help_panel=ACTING)(acts.resolve)
 app.command(rich_help_panel=ACTING)(reconciling.reconcile)
+app.command(rich_help_panel=ACTING)(pruning.prune)
 app.add_typer(budgets.app, name="budget", rich_help_panel=ACTING)
 app.command(rich_help_panel=SETTING_UP)(database.migrate)
 app.command(rich_help_panel=SETTING_UP)(database.attach)
@@ -73,14 +83,23 @@ app.command(rich_help_panel=SETTING_UP)(database.detach)
 app.command(rich_help_panel=SETTING_UP)(database.platforms)
 app.add_typer(mapping.app, name="map", rich_help_panel=SETTING_UP)
 app.command("try", rich_help_panel=SETTING_UP)(trying.try_)
+app.command(rich_help_panel=SETTING_UP)(completion.completion)
 app.add_typer(develop.app, name="dev", rich_help_panel="Work on Rowmill itself")
 app.command(rich_help_panel="Work on Rowmill itself")(overview.version)
+
+
+def command() -> Any:
+    """All of it as one command, whose help fits any terminal."""
+    root = typer.main.get_command(app)
+    for entry in reference.entries(root):
+        entry.command.help = reference.reflowed(reference.texts(entry.command)[0])
+    return root
 
 
 def main() -> None:
     """Run a command; what can go wrong outside of us is one clear line and an exit code."""
     try:
-        app()
+        command()()
     except Exception as error:
         from worker.commands.problems import explain  # noqa: PLC0415 - imports what commands do
 

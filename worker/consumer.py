@@ -11,10 +11,12 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import structlog
 
+from worker.logs import job_fields
 from worker.store import (
     Claimed,
     Head,
@@ -25,6 +27,7 @@ from worker.store import (
     StoreError,
     Unavailable,
 )
+from worker.vitals import Turns
 
 log = structlog.get_logger()
 
@@ -76,6 +79,8 @@ class Consumer:
         rested: Callable[[], None],
         batch: int,
         poll: float,
+        turns: Turns | None = None,
+        claiming: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._store = store
         self._worker = worker
@@ -88,6 +93,8 @@ class Consumer:
         self._rested = rested
         self._batch = batch
         self._poll = poll
+        self._turns = turns or Turns()
+        self._claiming = claiming
         self._heads = Heads()
         self.starting: set[int] = set()
         """Queue ids between their claim and their launch."""
@@ -105,7 +112,8 @@ class Consumer:
             self.bell.clear()
             self.busy = True
             try:
-                claimed = await self.run_once()
+                with self._turns.turn("consumer"):
+                    claimed = await self.run_once()
             except StoreError as error:
                 # Also when we were given up for dead: the pulse notices, and registers anew.
                 log.warning("claim.failed", error=str(error))
@@ -131,7 +139,9 @@ class Consumer:
         want = min(self._batch, self._free_slots())
         lanes = self._lanes()
         heads = self._heads.current(lanes)
-        claims = await self._store.claim(self._worker(), secrets.randbits(63), lanes, want, heads)
+        token = secrets.randbits(63)
+        with self._claiming():
+            claims = await self._store.claim(self._worker(), token, lanes, want, heads)
         if heads is None and len(claims) == want:
             self._heads.learn(await self._store.scan(lanes))
         elif len(claims) == want:
@@ -164,7 +174,16 @@ class Consumer:
             started = await self._read(source, batch[0].token, ids)
         except Refused as error:
             if len(batch) == 1:
-                log.warning("start.refused", source=source, key=batch[0].key, error=str(error))
+                bad = batch[0]
+                fields = job_fields(
+                    source,
+                    bad.key,
+                    lane=bad.lane,
+                    run=bad.run,
+                    queue_id=bad.queue_id,
+                    token=bad.token,
+                )
+                log.warning("start.refused", **fields, error=str(error))
                 self._refuse(batch[0], str(error))
                 return
             middle = len(batch) // 2

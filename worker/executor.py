@@ -20,7 +20,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from functools import partial
@@ -77,6 +77,8 @@ class Running:
     claimed_at: float
     """Monotonic time of its claim, to tell it from claims a heartbeat can't know yet."""
     waited_ms: int
+    age_ms: int = 0
+    """How old its row in the queue was then."""
     percent: float = 0.0
     lost: bool = False
     draining: bool = False
@@ -84,6 +86,8 @@ class Running:
     """Why the platform's rules end it."""
     leaving: bool = False
     """Its tasks are being ended at the provider, which no second word may interrupt."""
+    settlement: Settlement | None = None
+    """What was handed in for it; none where its claim was lost."""
     task: asyncio.Task[None] | None = None
     began: float = field(default_factory=time.monotonic)
 
@@ -97,6 +101,11 @@ class Running:
     @property
     def duration_ms(self) -> int:
         return int((time.monotonic() - self.began) * 1000)
+
+    @property
+    def age(self) -> float:
+        """Seconds since its row was enqueued."""
+        return self.age_ms / 1000 + time.monotonic() - self.claimed_at
 
 
 class JobContext:
@@ -117,9 +126,10 @@ class JobContext:
     async def call(self, step: str, provider: str, task: Task) -> CallResult:
         running, health = self._running, self._services.health
         try:
-            result = await self._services.runner.call(
-                running.journal, running.job, step, provider, task, progress=self.progress
-            )
+            with self._services.calling(provider):
+                result = await self._services.runner.call(
+                    running.journal, running.job, step, provider, task, progress=self.progress
+                )
         except ProviderError as error:
             health.failed(provider, error.failure)
             raise
@@ -239,6 +249,8 @@ class Services:
     compute: Compute
     room: asyncio.Semaphore
     """How many jobs may have copies of files at the same time."""
+    calling: Callable[[str], AbstractContextManager[None]] = lambda _provider: nullcontext()
+    """Around each paid call, with its provider, for those who count them."""
 
 
 class Executor:
@@ -261,10 +273,7 @@ class Executor:
         running.task = asyncio.create_task(self.run(running))
 
     async def run(self, running: Running) -> None:
-        attempt = running.attempt
-        bind_job(
-            source=attempt.source, key=attempt.key, lane=attempt.lane, attempt=attempt.tries + 1
-        )
+        bind_job(running.attempt)
         try:
             settlement = await self._settlement(running)
         except LostClaim:
@@ -272,20 +281,25 @@ class Executor:
         except asyncio.CancelledError:
             settlement = None if running.lost else self._stopped(running)
         if settlement is None:
-            log.info("job.lost", run=running.job.run)
+            log.info("job.lost")
             await self._drop(running)
         else:
             failpoints.reached("outcome.known")
+            running.settlement = settlement
             self._put(settlement)
 
     def leave(self, running: Running) -> None:
         """It was settled as cancelled: what goes on for nobody is ended, then its slot is free."""
         running.leaving = True  # from now on: a task cancelled before it begins frees no slot
-        running.task = asyncio.create_task(self._drop(running))
+        running.task = asyncio.create_task(self._end(running))
+
+    async def _end(self, running: Running) -> None:
+        bind_job(running.attempt)  # nothing was bound where it was left from
+        await self._drop(running)
 
     def _stopped(self, running: Running) -> Settlement:
         if running.stopped is not None:
-            log.info("job.stopped", run=running.job.run, why=running.stopped)
+            log.info("job.stopped", why=running.stopped)
             return self._settle(running, Cancelled(running.stopped), None)
         if running.draining:
             return transitions.release(running.attempt)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from worker.coordination import Coordination
 from worker.maps import Source
-from worker.store import Store, StoreError, Unavailable, acts, finding, story
+from worker.store import Store, StoreError, Unavailable, acts, explaining, finding
 from worker.store import inbox as rows
 from worker.store.acts import WrongPriority
 from worker.store.finding import Found, UnknownName
@@ -105,7 +105,7 @@ class Inbox:
 
     async def priority(self, fields: Mapping[str, Any]) -> Answer:
         message = Priority.model_validate(fields)
-        job = await finding.find_one(self.store, message.text)
+        job = await finding.find_one(self.store, message.text, exact=True)
         (info,) = [s for s in await self.store.sources() if s.name == job.source]
         to = acts.priority_value(info, message.to)
         did = await acts.prioritise(self.store, job.source, job.key, to, WHO)
@@ -123,20 +123,21 @@ class Inbox:
 
     async def _find(self, fields: Mapping[str, Any]) -> Found:
         message = Reference.model_validate(fields)
-        return await finding.find_one(self.store, message.text)
+        return await finding.find_one(self.store, message.text, exact=True)
 
     async def _report(self, job: Found, source: Source, row: Mapping[str, Any]) -> Answer:
         words = source.status
         status = row.get(words.column) or words.default
         unfinished = status in (*words.ready, words.running)
-        answer = _yes(job, status=status, progress=_field(source, row, "progress"))
+        answer = _yes(job, status=status, progress=rows.field_of(source, row, "progress"))
         if status == words.running:
             fine = await self.coordination.progress(job.source, job.key)
             answer["progress"] = max(answer["progress"] or 0, fine or 0)
         if status == words.succeeded:
             answer["outputs"] = await rows.outputs(self.store, job.source, job.key)
-        answer["error"] = _field(source, row, "error")
-        answer["why"] = await story.why(self.store, job.source, job.key) if unfinished else None
+        answer["error"] = rows.field_of(source, row, "error")
+        told = await explaining.explain(self.store, job.source, job.key) if unfinished else None
+        answer["why"], answer["explanation"] = told and told["why"], told
         return {**answer, "row": dict(row)}
 
 
@@ -187,16 +188,6 @@ def _check(table: rows.JobTable, row: Mapping[str, Any]) -> None:
         )
     if words.column in row and row[words.column] not in words.ready:
         raise Refusal(f"row.{words.column} must be {' or '.join(words.ready)}, or left out")
-
-
-def _field(source: Source, row: Mapping[str, Any], field: str) -> Any:
-    """The value of the first column that the map fills with this field."""
-    sets = source.set
-    for group in (sets.progress, sets.failure, sets.success):
-        for column, filled_with in group.items():
-            if filled_with == field:
-                return row.get(column)
-    return None
 
 
 def _explain(name: str, error: ValidationError) -> str:

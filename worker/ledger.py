@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -54,7 +55,8 @@ class GroupCommit(Generic[E, R]):
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((entry, future))
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._drain())
+            # It works for many: what it has to say is not about the job that came first.
+            self._task = asyncio.create_task(self._drain(), context=Context())
         # A cancelled job must not tear a commit that others share; its own entry still happens.
         return await asyncio.shield(future)
 
@@ -113,9 +115,16 @@ class Lease:
 
 
 class Ledger:
-    def __init__(self, store: Store, lease: Lease) -> None:
+    def __init__(
+        self,
+        store: Store,
+        lease: Lease,
+        spent: Callable[[str, Decimal], None] = lambda _provider, _cents: None,
+    ) -> None:
         self._store = store
         self.lease = lease
+        self.spent = spent
+        """Told of each cost that was written down, with its provider."""
         self._intents: GroupCommit[dict[str, Any], dict[str, Any]] = GroupCommit(
             store.intend, key=itemgetter("queue_id")
         )
@@ -201,6 +210,7 @@ class ClaimJournal:
         """The part of it that brought nothing."""
         self.open: dict[int, Submission] = {}
         """Submissions the provider may still be working on."""
+        self.providers: dict[int, str] = {}
         self.times: dict[int, datetime] = {}
         """When each was intended: after a failover that lost commits a number may come again."""
         self.external_id: str | None = None
@@ -239,6 +249,7 @@ class ClaimJournal:
             raise NotAllowed(row["message"] or "the customer's allowance is used up")
         submission = submission_of(row, fresh=row["verdict"] == "fresh")
         self.times[submission.id] = submission.intended_at
+        self.providers[submission.id] = submission.provider
         if submission.state is State.FAILED:
             self.wasted += submission.cost_cents or 0
         elif submission.state is not State.FINISHED:
@@ -277,22 +288,25 @@ class ClaimJournal:
         self, submission: int, *, result: Mapping[str, Any], cost_cents: Decimal
     ) -> None:
         self._ended(submission, cost_cents)
-        await self._write(submission, state="finished", result=result, cost_cents=cost_cents)
+        if await self._write(submission, state="finished", result=result, cost_cents=cost_cents):
+            self._spent(submission, cost_cents)
 
     async def failed(self, submission: int, failure: Failure, *, cost_cents: Decimal) -> None:
         self._ended(submission, cost_cents)
         self.wasted += cost_cents
-        await self._write(
+        if await self._write(
             submission,
             state="failed",
             error=failure.message,
             cost_cents=cost_cents,
             result=failure_to_json(failure),
-        )
+        ):
+            self._spent(submission, cost_cents)
 
     async def cancelled(self, submission: int, *, cost_cents: Decimal) -> None:
         self._ended(submission, cost_cents)
-        await self._write(submission, state="cancelled", cost_cents=cost_cents)
+        if await self._write(submission, state="cancelled", cost_cents=cost_cents):
+            self._spent(submission, cost_cents)
 
     async def written_off(self, submission: int, reason: str, *, unpaid: bool) -> bool:
         self.open.pop(submission, None)
@@ -331,6 +345,10 @@ class ClaimJournal:
     def _ended(self, submission: int, cost_cents: Decimal) -> None:
         self.open.pop(submission, None)
         self._costs[submission] = cost_cents
+
+    def _spent(self, submission: int, cost_cents: Decimal) -> None:
+        """Once for each: what is spoiled later had finished, and was told then."""
+        self._ledger.spent(self.providers.get(submission, ""), cost_cents)
 
 
 def submission_of(row: Mapping[str, Any], *, fresh: bool) -> Submission:

@@ -1,13 +1,13 @@
 """Logs: JSON or console lines on stderr, ours and every library's, without secrets.
 
-A line written inside a job says which: `bind_job` puts its source, key, lane and try into the
-job's own context, and every later line of that task (and of its providers and handlers) has them.
+A line written inside a job says which: `bind_job` puts what names it into the job's own context,
+and every later line has it, of its handler, its provider and their libraries, also in tasks and
+threads they start. Lines about a job from elsewhere (settler, consumer) take `job_fields`.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Literal
@@ -15,49 +15,43 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import Processor
 
-SECRET_NAMES = re.compile(
-    r"(^|[_-])(api_?key|authorization|password|secret|smtp_url|token)$", re.IGNORECASE
-)
-"""`token` but not `tokens`: how many were used is no secret."""
-
-SECRET_TEXTS = (
-    (re.compile(r"(\w+://[^\s:/@]*:)[^\s/@]+@"), r"\1***@"),  # a DSN's password
-    (re.compile(r"(\bpassword=)\S+", re.IGNORECASE), r"\1***"),
-    (re.compile(r"\b(Bearer|Basic) [\w.~+/=-]+"), r"\1 ***"),
-    (
-        re.compile(r"([?&][\w-]*(?:key|secret|token|signature|sig)=)[^\s&\"']+", re.IGNORECASE),
-        r"\1***",
-    ),
-)
+from worker.log_lines import Console
+from worker.redaction import redacted
+from worker.transitions import Settlement, Try
 
 _handler: logging.Handler | None = None
 
 
-def configure(level: str = "info", style: Literal["auto", "json", "console"] = "auto") -> None:
-    """Set up logging for this process; asked twice, the second time counts."""
+def configure(
+    level: str = "info",
+    style: Literal["auto", "json", "console"] = "auto",
+    worker: str | None = None,
+) -> None:
+    """Set up logging for this process; asked twice, the second time counts.
+
+    `worker` is said in every line, whoever writes it.
+    """
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
     ]
+    if worker is not None:
+        shared.insert(1, _said_by(worker))
     last: list[Processor] = [redact]
     if console:
-        last += [
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
-        ]
+        last.append(Console(colors=sys.stderr.isatty()))
     else:
-        last += [structlog.processors.JSONRenderer(default=str)]
-    trace = structlog.processors.format_exc_info
+        last.append(structlog.processors.JSONRenderer(default=str))
     structlog.configure(
-        processors=[*shared, trace, *last],
+        processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(_number(level)),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    _libraries(level, [*shared, trace], last)
+    _libraries(level, shared, last)
 
 
 def _libraries(level: str, shared: list[Processor], last: list[Processor]) -> None:
@@ -85,28 +79,66 @@ def _number(level: str) -> int:
     return logging.getLevelNamesMapping()[level.upper()]
 
 
-def bind_job(*, source: str, key: str, lane: str, attempt: int) -> None:
+def _said_by(worker: str) -> Processor:
+    def add(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+        event.setdefault("worker", worker)
+        return event
+
+    return add
+
+
+def job_fields(
+    source: str,
+    key: str,
+    *,
+    lane: str | None = None,
+    kind: str | None = None,
+    run: int | None = None,
+    attempt: int | None = None,
+    queue_id: int | None = None,
+    token: int | None = None,
+) -> dict[str, Any]:
+    """What a line about a job says of it; all of them always, null where there is none."""
+    claim = None if queue_id is None else f"{queue_id}.{(token or 0) & 0xFFFFFF:06x}"
+    return {
+        "job": f"{source}/{key}",
+        "source": source,
+        "key": key,
+        "lane": lane,
+        "kind": kind,
+        "run": run,
+        "try": attempt,
+        "claim": claim,
+    }
+
+
+def about(job: Try | Settlement) -> dict[str, Any]:
+    """The fields of a job that is, or was, in this worker's hands."""
+    return job_fields(
+        job.source,
+        job.key,
+        lane=job.lane,
+        kind=job.kind,
+        run=job.run,
+        attempt=job.tries + 1 if isinstance(job, Try) else job.try_,
+        queue_id=job.queue_id,
+        token=job.token,
+    )
+
+
+def bind_job(job: Try) -> None:
     """Say in every further line of this task which job it is about."""
-    structlog.contextvars.bind_contextvars(source=source, key=key, lane=lane, **{"try": attempt})
+    structlog.contextvars.bind_contextvars(**about(job))
+
+
+FIRST = (
+    *("timestamp", "level", "event", "logger", "worker"),
+    *("job", "source", "key", "lane", "kind", "run", "try", "claim"),
+)
 
 
 def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    return {name: _redacted(name, value) for name, value in event.items()}
-
-
-def _redacted(name: str, value: Any) -> Any:
-    if value is not None and SECRET_NAMES.search(name):
-        return "***"
-    if isinstance(value, str):
-        return without_secrets(value)
-    if isinstance(value, Mapping):
-        return {key: _redacted(str(key), item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_redacted("", item) for item in value]
-    return value
-
-
-def without_secrets(text: str) -> str:
-    for pattern, instead in SECRET_TEXTS:
-        text = pattern.sub(instead, text)
-    return text
+    """What every line has, then what only this one has; without secrets."""
+    ordered = {name: event.pop(name) for name in FIRST if name in event}
+    ordered |= event
+    return {name: redacted(name, value) for name, value in ordered.items()}

@@ -30,6 +30,7 @@ import structlog
 from worker.breaker import Breaker
 from worker.executor import PaidCalls
 from worker.ledger import ClaimJournal, Ledger, submission_of
+from worker.logs import job_fields
 from worker.maps import MapError, Platform
 from worker.rates import Rates
 from worker.scheduled import Scheduled
@@ -53,6 +54,7 @@ class LateJournal(ClaimJournal):
     ) -> None:
         super().__init__(ledger, queue_id=0, token=0, worker=worker)
         self.times[row["id"]] = row["intended_at"]
+        self.providers[row["id"]] = row["provider"]
         self._store = store
         self._job = Found(row["source"], row["row_key"])
         self._unwanted = unwanted
@@ -67,9 +69,10 @@ class LateJournal(ClaimJournal):
         told = clean({**entry, "result": result, "cost_cents": cost_cents})
         try:
             if await upkeep.deliver_late(self._store, self._job, told):
-                log.info("late.success", source=self._job.source, key=self._job.key)
+                log.info("late.success")
+            self._spent(submission, cost_cents)
         except Refused:  # the row can't take it; what it cost is known all the same
-            log.exception("late.refused", source=self._job.source, key=self._job.key)
+            log.exception("late.refused")
             await super().finished(submission, result=result, cost_cents=cost_cents)
 
 
@@ -116,6 +119,7 @@ class Maintenance:
             Chore("allowances", 5.0, self.allowances),
             Chore("triggers", 30.0, self.triggers),
             Chore("orphans", max(2.0, lease / 2), self.orphans),
+            Chore("statistics", 20.0, self.statistics),
             Chore("refreshes", 30.0, scheduled.refreshes),
             Chore("retention", 30.0, scheduled.retention),
             Chore("clean_up", 3600.0, self.clean_up),
@@ -184,12 +188,14 @@ class Maintenance:
     async def orphans(self) -> None:
         """One look at each; what isn't over yet is looked at again next time."""
         for row in await upkeep.orphans(self._store, self._accounts, self._lease):
-            try:
-                await self._finish(row)
-            except LockTimeout:
-                pass  # someone has its row
-            except Exception:  # one provider's trouble must not stop the other chores
-                log.exception("orphan.failed", submission=row["id"], provider=row["provider"])
+            fields = job_fields(row["source"], row["row_key"], run=row["run"])
+            with structlog.contextvars.bound_contextvars(**fields):
+                try:
+                    await self._finish(row)
+                except LockTimeout:
+                    pass  # someone has its row
+                except Exception:  # one provider's trouble must not stop the other chores
+                    log.exception("orphan.failed", submission=row["id"], provider=row["provider"])
 
     async def _finish(self, row: Mapping[str, Any]) -> None:
         journal = LateJournal(self._ledger, self._store, row, self._worker(), self._unwanted)
@@ -206,6 +212,10 @@ class Maintenance:
                 if source.name == job.source:
                     return await upkeep.unwanted(self._store, source, job.key)
         return False
+
+    async def statistics(self) -> None:
+        await upkeep.condense(self._store)
+        await upkeep.sum_up(self._store)
 
     async def clean_up(self) -> None:
         await upkeep.clean_up(self._store)

@@ -49,6 +49,7 @@ RULES = (
     "output",
     "finish",
     "usage",
+    "charged",
     "fail",
     "follow",
 )

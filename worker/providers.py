@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.providers.registry import ADAPTERS, Provider
-from worker.logs import without_secrets
+from worker.redaction import without_secrets
 from worker.store import Store, calls, reports
 from worker.store.budgets import budgets
 from worker.store.gates import EVERY, Gate

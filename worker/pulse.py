@@ -2,7 +2,8 @@
 
 The heartbeat's answer says which claims are still ours. A job whose claim is gone is stopped; a
 claim we know nothing of (its answer was lost with a connection) is handed back. Running jobs that
-the platform's stop rule cancels are stopped, too.
+the platform's stop rule cancels are stopped, too. The answer also says that an operator wants this
+worker to leave.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -19,66 +19,10 @@ import structlog
 from worker.executor import Running
 from worker.ledger import Lease, boottime
 from worker.store import Pulse, Store, StoreError, Unavailable
-from worker.transitions import Settlement
+from worker.tallies import Statistics
+from worker.vitals import Turns
 
 log = structlog.get_logger()
-BUCKETS = 32
-
-
-@dataclass(slots=True)
-class Tally:
-    """What happened in one lane since the last pulse; times in powers of two milliseconds."""
-
-    started: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    retried: int = 0
-    yielded: int = 0
-    waits: list[int] = field(default_factory=lambda: [0] * BUCKETS)
-    runs: list[int] = field(default_factory=lambda: [0] * BUCKETS)
-
-
-_COUNTS = {
-    "succeed": "succeeded",
-    "fail": "failed",
-    "retry": "retried",
-    "yield": "yielded",
-    "wait": "yielded",
-}
-
-
-class Statistics:
-    def __init__(self) -> None:
-        self._lanes: dict[tuple[str, str], Tally] = defaultdict(Tally)
-
-    def started(self, running: Running) -> None:
-        tally = self._lanes[running.attempt.source, running.attempt.lane]
-        tally.started += 1
-        tally.waits[_bucket(running.waited_ms)] += 1
-
-    def settled(self, settlement: Settlement) -> None:
-        tally = self._lanes[settlement.source, settlement.lane]
-        name = _COUNTS.get(settlement.verb)
-        if name:
-            setattr(tally, name, getattr(tally, name) + 1)
-        if settlement.verb == "succeed":
-            tally.runs[_bucket(settlement.duration_ms)] += 1
-
-    def take(self, worker: int) -> list[dict[str, Any]]:
-        taken, self._lanes = self._lanes, defaultdict(Tally)
-        return [
-            {
-                "worker": worker,
-                "source": source,
-                "lane": lane,
-                **{name: getattr(tally, name) for name in Tally.__dataclass_fields__},
-            }
-            for (source, lane), tally in taken.items()
-        ]
-
-
-def _bucket(milliseconds: int) -> int:
-    return min(BUCKETS - 1, max(0, milliseconds).bit_length())
 
 
 class PulseLoop:
@@ -91,9 +35,11 @@ class PulseLoop:
         jobs: Callable[[], Iterable[Running]],
         holds: Callable[[int, int], bool],
         draining: Callable[[], bool],
+        drain: Callable[[], None],
         given_up: Callable[[], Any],
         stoppable: Callable[[str], bool],
         seconds: float,
+        turns: Turns | None = None,
     ) -> None:
         self._store = store
         self._lease = lease
@@ -101,9 +47,11 @@ class PulseLoop:
         self._jobs = jobs
         self._holds = holds
         self._draining = draining
+        self._drain = drain
         self._given_up = given_up
         self._stoppable = stoppable
         self._seconds = seconds
+        self._turns = turns or Turns()
         self._strangers: dict[int, int] = {}
         self._written: dict[tuple[int, int], tuple[float, str | None]] = {}
         self.statistics = Statistics()
@@ -111,7 +59,8 @@ class PulseLoop:
     async def run(self) -> None:
         while True:
             try:
-                await self.run_once()
+                with self._turns.turn("pulse"):
+                    await self.run_once()
             except StoreError as error:
                 log.warning("pulse.failed", error=str(error))
             await asyncio.sleep(self._seconds)
@@ -122,6 +71,8 @@ class PulseLoop:
         pulse = await self._store.heartbeat(
             self._worker(), running=len(jobs), draining=self._draining()
         )
+        if pulse.drain:
+            self._drain()  # first: the next incarnation of one that was given up isn't asked again
         if not pulse.alive:
             log.error("worker.given_up", worker=self._worker())
             await self._given_up()

@@ -18,6 +18,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import Context
 from dataclasses import dataclass, replace
 
 import structlog
@@ -241,7 +242,7 @@ class Rates:
         gate, seconds = Gate(provider), min(seconds, LONGEST)
         self._close(Refusal(gate, time.monotonic() + seconds))
         if seconds >= WORTH_TELLING:
-            log.info("rate.told", lane=provider, seconds=round(seconds, 1))
+            log.info("rate.told", provider=provider, seconds=round(seconds, 1))
             self._tell(gate, seconds, None)
 
     # ------------------------------------------------------------------ asking
@@ -341,7 +342,7 @@ class Rates:
         until = time.monotonic() + seconds
         if gate in self._telling and self._telling[gate].until > until - WORTH_TELLING / 2:
             return self._telling[gate].task
-        task = asyncio.ensure_future(self._slow(gate, seconds, at_once))
+        task = asyncio.create_task(self._slow(gate, seconds, at_once), context=Context())
         self._telling[gate] = mine = Telling(until, task)
 
         def told(_: asyncio.Task[bool]) -> None:

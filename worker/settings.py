@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -114,6 +115,19 @@ class Settings(BaseSettings):
         default=None, description="The sender of mails, such as Shop <no-reply@shop.example>."
     )
 
+    http_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Where /healthz, /readyz and /metrics are served; unset: nowhere, 0: any port.",
+    )
+    http_host: str = Field(default="127.0.0.1", description="The address they are served on.")
+    stuck_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        description="A loop this long at one turn, while the database answers, is not healthy.",
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="auto: console in a terminal, JSON elsewhere."
@@ -125,6 +139,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(word.strip() for word in value.split(",") if word.strip())
         return value
+
+    @field_validator("http_port", mode="before")
+    @classmethod
+    def _no_port(cls, value: object) -> object:
+        return None if value == "" else value  # deployments set it to nothing to say they have none
 
     @field_validator("smtp_url")
     @classmethod
@@ -138,6 +157,11 @@ class Settings(BaseSettings):
     @classmethod
     def _check_sender(cls, value: str | None) -> str | None:
         return check_sender(value) if value else None
+
+    @property
+    def name(self) -> str:
+        """What this process is called in `status` and in logs."""
+        return self.worker_name or f"{socket.gethostname()}:{os.getpid()}"
 
     @property
     def mail_server(self) -> MailServer | None:

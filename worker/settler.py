@@ -11,11 +11,13 @@ import asyncio
 import re
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import structlog
 
 from jobs import failpoints
 from worker import transitions
+from worker.logs import about
 from worker.store import (
     LockTimeout,
     MissingPartition,
@@ -26,6 +28,7 @@ from worker.store import (
     to_json,
 )
 from worker.transitions import Settlement
+from worker.vitals import Turns
 
 log = structlog.get_logger()
 
@@ -44,11 +47,15 @@ class Settler:
         batch: int,
         settled: Settled,
         make_partitions: Callable[[], Awaitable[None]],
+        turns: Turns | None = None,
+        settling: Callable[[int], AbstractContextManager[None]] = lambda _jobs: nullcontext(),
     ) -> None:
         self._store = store
         self._batch = batch
         self._settled = settled
         self._make_partitions = make_partitions
+        self._turns = turns or Turns()
+        self._settling = settling
         self._waiting: dict[str, deque[Settlement]] = defaultdict(deque)
         self._delayed = 0
         self._bell = asyncio.Event()
@@ -66,7 +73,8 @@ class Settler:
         while True:
             await self._bell.wait()
             try:
-                await self.run_once()
+                with self._turns.turn("settler"):
+                    await self.run_once()
             except Unavailable as error:
                 log.warning("settle.unavailable", error=str(error), pending=self.pending)
                 await asyncio.sleep(OUTAGE_PAUSE)
@@ -124,10 +132,12 @@ class Settler:
         if UNFIT.search(rows):  # seldom, so looked for once and not in every value
             rows = to_json(transitions.clean(made))
         try:
-            return await self._store.settle(source, rows)
+            with self._settling(len(batch)):
+                return await self._store.settle(source, rows)
         except LockTimeout:
             # Someone sits on a shared parent: settle the others, come back for these.
-            return await self._store.settle(source, rows, wait=False)
+            with self._settling(len(batch)):
+                return await self._store.settle(source, rows, wait=False)
 
     def _acknowledge(self, batch: list[Settlement], verdicts: dict[int, str]) -> int:
         busy = [s for s in batch if verdicts.get(s.queue_id, "lost") == "busy"]
@@ -152,7 +162,7 @@ class Settler:
     async def _bisect(self, source: str, batch: list[Settlement], error: StoreError) -> int:
         if len(batch) == 1:
             (bad,) = batch
-            log.error("settle.refused", source=source, key=bad.key, verb=bad.verb, error=str(error))
+            log.error("settle.refused", **about(bad), verb=bad.verb, error=str(error))
             if bad.verb == "hold" and bad.error_code == "refused":
                 # Even the plain hold was refused: the row itself can't be written. Keep the
                 # claim and try again later rather than lose what is known.

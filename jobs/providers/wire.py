@@ -149,7 +149,7 @@ class Wire:
                 continue
             troubles = missing = 0
             if state.phase == "unknown":
-                log.warning("unknown status", provider=provider.name, **state.metadata)
+                log.warning("unknown status", provider=provider.name, metadata=dict(state.metadata))
             if state.progress is not None:
                 progress(state.progress)
             if state.done:

@@ -132,7 +132,8 @@ CREATE OR REPLACE FUNCTION rowmill.claim(
     p_lane text[] DEFAULT NULL, p_source smallint[] DEFAULT NULL,
     p_rank smallint[] DEFAULT NULL, p_from timestamptz[] DEFAULT NULL)
 RETURNS TABLE (queue_id bigint, source smallint, row_key text, lane text, rank smallint, run integer,
-               tries smallint, yields smallint, tenant text, ready_at timestamptz, waited_ms integer)
+               tries smallint, yields smallint, tenant text, ready_at timestamptz, waited_ms integer,
+               age_ms integer)
 LANGUAGE plpgsql SET enable_seqscan = off SET jit = off
     SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
@@ -241,6 +242,7 @@ BEGIN
              WHERE q.id = ANY (v_taken)
             RETURNING q.*)
         SELECT c.id, c.source, c.row_key, c.lane, c.rank, c.run, c.tries, c.yields, c.tenant, c.ready_at,
-               least(2147483647, extract(epoch FROM c.claimed_at - c.ready_at) * 1000)::integer
+               least(2147483647, extract(epoch FROM c.claimed_at - c.ready_at) * 1000)::integer,
+               least(2147483647, extract(epoch FROM c.claimed_at - c.enqueued_at) * 1000)::integer
           FROM claimed c ORDER BY c.rank DESC, c.ready_at, c.id;
 END $$;

@@ -2,10 +2,18 @@
 -- crash of the server, and an id must never name two lives.
 CREATE OR REPLACE FUNCTION rowmill.register(
     p_worker bigint, p_name text, p_version text, p_lanes text[], p_slots integer,
+    p_lease double precision, p_host text) RETURNS void
+LANGUAGE sql AS $$
+    INSERT INTO rowmill.workers (id, name, version, lanes, slots, lease, host)
+    VALUES (p_worker, p_name, p_version, p_lanes, p_slots, make_interval(secs => p_lease), p_host)
+$$;
+
+-- As workers of the version before call it.
+CREATE OR REPLACE FUNCTION rowmill.register(
+    p_worker bigint, p_name text, p_version text, p_lanes text[], p_slots integer,
     p_lease double precision) RETURNS void
 LANGUAGE sql AS $$
-    INSERT INTO rowmill.workers (id, name, version, lanes, slots, lease)
-    VALUES (p_worker, p_name, p_version, p_lanes, p_slots, make_interval(secs => p_lease))
+    SELECT rowmill.register(p_worker, p_name, p_version, p_lanes, p_slots, p_lease, NULL)
 $$;
 
 -- Renew every claim of a worker with one UPDATE, and tell it which claims are still its own.

@@ -103,7 +103,10 @@ async def test_reconcile(rowmill: Rowmill, photomemory: str) -> None:
 
 async def test_doctor(rowmill: Rowmill, photomemory: str, connect: Connect) -> None:
     said = await rowmill(photomemory, "doctor", "--json")
-    assert (said.code, set(said.json)) == (RESULT[said.json["worst"]], {"findings", "worst"})
+    assert (said.code, set(said.json)) == (
+        RESULT[said.json["worst"]],
+        {"findings", "worst", "repaired"},
+    )
     await (await connect(photomemory)).execute("DROP TRIGGER rowmill_change ON generation_jobs")
     said = await rowmill(photomemory, "doctor")
     assert said.code == 2
@@ -318,6 +321,8 @@ SHAPE = {
         ),
         *("held", "failed_last_hour", "oldest_wait_s", "per_minute_out", "spend_cents_today"),
         *("wait_p50_ms", "wait_p95_ms", "run_p50_ms", "run_p95_ms"),
+        *("ready_estimated", "scheduled_estimated", "held_estimated", "paused_by"),
+        *("per_minute_in", "out_history"),
     },
     "sources": {
         *("source", "platform", "relation", "gone", "running", "limit", "paused"),
@@ -325,8 +330,15 @@ SHAPE = {
     },
     "workers": {
         *("id", "name", "version", "slots", "running", "heartbeat_age_s", "alive", "draining"),
-        "lanes",
+        *("lanes", "host", "pid", "started_at", "claims"),
     },
+    "providers": {
+        *("provider", "lane", "state", "why", "spend_cents_today", "open_calls"),
+        "failed_last_hour",
+    },
+    "budgets": {"lane", "period", "limit_cents", "used_cents", "renewed_at", "waiting"},
+    "unserved": {"source", "lane", "kind", "waiting", "estimated", "paused", "why"},
+    "history": {"seconds", "started", "succeeded", "failed", "wait_p50_ms"},
     "needs_person": {"kind", "subject", "message", "commands"},
     "notices": {"kind", "subject", "message", "commands"},
 }
@@ -402,7 +414,7 @@ async def test_job_show_tells_why(photomemory: str, rowmill: Rowmill, connect: C
     (key,) = await add_videos(connection)
     text = await rowmill(photomemory, "job", "show", key)
     assert text.code == 0
-    assert text.out.splitlines()[1] == "no worker is running"
+    assert "  why    no worker is running\n" in text.out
     story = (await rowmill(photomemory, "job", "show", f"generation_jobs/{key}", "--json")).json
     assert (story["key"], story["queue"]["state"]) == (key, "ready")
     assert story["row"]["status"] == "queued"

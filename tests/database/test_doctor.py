@@ -1,16 +1,28 @@
-"""`rowmill doctor` finds what it says it finds. A real standby is in tests/process."""
+"""`rowmill doctor` finds what it says it finds: durability, keys, money."""
 
 from __future__ import annotations
 
+import importlib
 import re
 from decimal import Decimal
-from typing import Any
+from pathlib import Path
 
 import pytest
 
-from jobs.providers.registry import ProviderSettings
 from tests.conftest import NewDatabase
+from tests.database.conftest import attached
+from tests.database.doctoring import (
+    PROVOKED,
+    all_found,
+    checked,
+    found,
+    mended,
+    provokes,
+    recorded,
+    settings,
+)
 from tests.database.journaling import at_work, intend, journal_of
+from tests.database.platform_samples import CloneDatabase
 from tests.database.support import (
     Connect,
     Hand,
@@ -20,36 +32,75 @@ from tests.database.support import (
     failure,
     fell_silent,
 )
-from worker.doctor import CHECKS, KINDS, RESULT, SEVERITIES, examine
-from worker.settings import Settings
-from worker.store import Store, gates
+from worker.commands.health import doctor
+from worker.doctor import FINDINGS, examine
+from worker.doctor.checks import CHECKS
+from worker.findings import reference
+from worker.store import gates
 
-Row = dict[str, Any]
-AS_IT_IS = {"durability.fsync", "durability.pages", "durability.failover", "durability.managed"}
-"""Findings about the server that the tests run on, whatever it is."""
-
-
-def settings(**providers: str) -> Settings:
-    keyed = {name: ProviderSettings.model_validate({"api_key": k}) for name, k in providers.items()}
-    return Settings.model_construct(providers=keyed)
+TESTS = Path(__file__).parents[1]
 
 
-async def found(store: Store, **providers: str) -> dict[str, Row]:
-    report = await examine(store, settings(**providers))
-    ranks = [SEVERITIES.index(finding["severity"]) for finding in report["findings"]]
-    assert ranks == sorted(ranks, reverse=True), "the worst first"
-    assert report["worst"] == (report["findings"][0]["severity"] if ranks else None)
-    assert report["worst"] in RESULT
-    for finding in report["findings"]:
-        assert list(finding) == ["id", "severity", "subject", "evidence", "fix", "repairable"]
-    return {f["id"]: f for f in report["findings"] if f["id"] not in AS_IT_IS}
+def test_every_finding_is_looked_for_provoked_and_documented() -> None:
+    for path in sorted(TESTS.glob("*/test_*.py")):
+        if "provokes(" in path.read_text(encoding="utf-8"):
+            importlib.import_module(f"tests.{path.parent.name}.{path.stem}")
+    assert set(FINDINGS) == PROVOKED
+    made = {"schema.behind", "doctor.failed"}  # by the examination itself
+    assert {name for check in CHECKS for name in check.ids} | made == set(FINDINGS)
+    help_, _, manual = (doctor.__doc__ or "").partition("\f")
+    assert "rowmill doctor --repair" in help_
+    assert reference() in manual
+    assert all(f"| `{name}` |" in manual for name in FINDINGS)
 
 
-async def test_all_is_well(photomemory: str, open_store: OpenStore) -> None:
-    assert await found(await open_store(photomemory)) == {}
-    assert len(set(CHECKS)) == len(CHECKS)
+@pytest.mark.parametrize(
+    "platform", ["photomemory", "photomemory_v1", "ebook", "ecomvideo", "education"]
+)
+async def test_all_is_well(
+    platform: str, clone_database: CloneDatabase, open_store: OpenStore
+) -> None:
+    dsn = await clone_database(f"{platform}-attached", attached(platform))
+    assert await all_found(await open_store(dsn)) == []
 
 
+async def test_only_what_is_asked_for(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    await add_videos(connection)
+    assert set(await found(store, only=("providers", "fleet.none"))) == {
+        "providers.key",
+        "fleet.none",
+    }
+    assert set(await found(store, only=("fleet",))) == {"fleet.none"}
+    assert await found(store, only=("tables",)) == {}
+
+
+@provokes("doctor.failed")
+async def test_a_check_that_fails_hides_no_other(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    await add_videos(connection)
+    await connection.execute("DROP TABLE rowmill.schedules")
+    findings = await found(store)
+    assert {"doctor.failed", "fleet.none"} <= set(findings)
+    assert findings["doctor.failed"]["subject"] == "schedules"
+    assert "rowmill.schedules" in findings["doctor.failed"]["evidence"]
+
+
+async def test_a_check_that_takes_long_is_given_up(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    locker, store = await connect(photomemory), await open_store(photomemory)
+    async with locker.transaction():
+        await locker.execute("LOCK TABLE generation_jobs")
+        findings = await found(store, only=("rows.unqueued", "tables"), check=0.3)
+    assert findings["doctor.failed"]["evidence"].startswith("it took longer than 0.3s")
+
+
+@provokes("durability.commit")
 @pytest.mark.parametrize("where", ["DATABASE", "ROLE"])
 async def test_commits_that_wait_for_nothing(
     photomemory: str, connect: Connect, open_store: OpenStore, producer: Producer, where: str
@@ -81,13 +132,19 @@ async def test_what_the_server_says_of_its_disk(
     off = await store.value("SELECT current_setting($1) = 'off'", word)
     name = {"fsync": "durability.fsync", "full_page_writes": "durability.pages"}[word]
     report = await examine(store, settings())
+    checked(report)
     assert (name in {finding["id"] for finding in report["findings"]}) is off
 
 
+@provokes("schema.behind")
 async def test_migrations_that_are_behind(new_database: NewDatabase, open_store: OpenStore) -> None:
-    finding = (await found(await open_store(await new_database())))["schema.behind"]
+    store = await open_store(await new_database())
+    finding = (await found(store))["schema.behind"]
     assert (finding["severity"], finding["repairable"]) == ("error", True)
     assert (finding["fix"], "0001_tables" in finding["evidence"]) == ("rowmill migrate", True)
+    (done,), left = await mended(store)
+    assert (done["id"], done["failed"], left) == ("schema.behind", None, {})
+    assert "0001_tables" in done["did"]
 
 
 async def test_an_older_schema_is_told_and_not_tripped_over(
@@ -99,6 +156,7 @@ async def test_an_older_schema_is_told_and_not_tripped_over(
     assert set(await found(await open_store(photomemory))) == {"schema.behind"}
 
 
+@provokes("tables.triggers", "tables.gone")
 async def test_missing_triggers_and_tables(
     photomemory: str, connect: Connect, open_store: OpenStore
 ) -> None:
@@ -110,10 +168,16 @@ async def test_missing_triggers_and_tables(
         "generation_jobs",
         "rowmill attach photomemory",
     )
+    (done,), left = await mended(store)
+    assert (done["id"], done["failed"], left) == ("tables.triggers", None, {})
+    assert await recorded(connection) == [("ann@desk", "platform photomemory")]
+    key = (await add_videos(connection))[0]
+    assert await connection.fetchval("SELECT row_key FROM rowmill.queue") == key, "it works again"
     await connection.execute("DROP TABLE generation_jobs CASCADE")
     assert "rowmill detach" in (await found(store))["tables.gone"]["fix"]
 
 
+@provokes("providers.key")
 async def test_keys_that_waiting_jobs_need(
     photomemory: str, connect: Connect, open_store: OpenStore
 ) -> None:
@@ -125,8 +189,8 @@ async def test_keys_that_waiting_jobs_need(
     assert (key["severity"], key["subject"]) == ("error", "lane runway")
     assert key["evidence"].startswith("3 waiting")
     assert "ROWMILL_PROVIDERS__RUNWAY__API_KEY" in key["fix"]
-    assert set(await found(store, runway="k")) == {"fleet.none"}
-    assert set(await found(store, runway="")) == {"fleet.none", "providers.key"}
+    assert set(await found(store, settings(runway="k"))) == {"fleet.none"}
+    assert set(await found(store, settings(runway=""))) == {"fleet.none", "providers.key"}
     hand = await Hand.hire(store, ("replicate",))
     assert set(await found(store)) == {"providers.key"}, "told once"
     await Hand.hire(store, ("runway",))
@@ -138,6 +202,7 @@ async def test_keys_that_waiting_jobs_need(
     assert await found(store) == {}, "that is meant"
 
 
+@provokes("jobs.held", "payments.unresolved", "fleet.none")
 async def test_what_status_says_needs_a_person(
     photomemory: str, connect: Connect, open_store: OpenStore
 ) -> None:
@@ -160,10 +225,26 @@ async def test_what_status_says_needs_a_person(
     )
     await fell_silent(connection, hand)
     await add_videos(connection)
-    assert "fleet.none" in await found(store, replicate="k")
-    assert len(KINDS) == 6
+    assert "fleet.none" in await found(store, settings(replicate="k"))
 
 
+@provokes("providers.broken")
+async def test_a_provider_that_refuses_us(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    hand, works = await at_work(connection, store, 1)
+    await intend(journal_of(store, works[0], hand))
+    await hand.fail(works)
+    await connection.execute(
+        "UPDATE rowmill.submissions SET state = 'failed', error = 'no such key',"
+        ' ended_at = now(), result = \'{"kind": "auth"}\''
+    )
+    findings = await found(store, settings(replicate="k"))
+    assert "auth: no such key" in findings["providers.broken"]["evidence"]
+
+
+@provokes("durability.lost")
 async def test_a_failover_of_the_last_day(
     photomemory: str, connect: Connect, open_store: OpenStore
 ) -> None:
@@ -176,6 +257,7 @@ async def test_a_failover_of_the_last_day(
     assert (finding["severity"], since in finding["fix"]) == ("warning", True)
 
 
+@provokes("payments.undelivered")
 async def test_paid_but_not_delivered(
     photomemory: str, connect: Connect, open_store: OpenStore
 ) -> None:

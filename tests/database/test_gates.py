@@ -101,7 +101,7 @@ class Claimer:
 
     async def claimed(self, queue_ids: list[int]) -> list[Claimed]:
         rows = await self.connection.fetch(
-            "SELECT id, token, source, row_key, lane, rank, run, yields, tenant, ready_at, 0"
+            "SELECT id, token, source, row_key, lane, rank, run, yields, tenant, ready_at, 0, 0"
             " FROM rowmill.queue WHERE id = ANY ($1)",
             queue_ids,
         )

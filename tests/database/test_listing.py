@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import timedelta
 from itertools import combinations
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.database.support import (
     add_background,
     add_texts,
     add_videos,
+    new_keys,
 )
 from worker import maps
 from worker.generate.lists import STATES, UNFINISHED
@@ -113,16 +115,14 @@ async def test_what_is_told_of_each_job(platform: tuple[Store, dict[str, Known]]
     for job in told:
         known = jobs[job["key"]]
         error = job["error"] or {"kind": None, "message": ""}
-        assert known == Known(
-            *(job[name] for name in ("source", "key", "lane", "kind", "tenant", "state")),
-            error["kind"],
-            error["message"],
-        )
+        told_of = {name: job[name] for name in ("source", "key", "lane", "kind", "tenant", "state")}
+        assert asdict(known) == told_of | {"error_kind": error["kind"], "error": error["message"]}
         assert 0 <= job["age_s"] < 600
         assert (job["worker"] == "hand") == (known.state == "running")
         assert (job["why"] is not None) == (known.state in UNFINISHED)
         assert (job["rank"] is not None) == (known.state in UNFINISHED)
-        assert job["tries"] == (known.state == "scheduled") or known.state in {"failed", "held"}
+        if known.state in UNFINISHED:
+            assert job["tries"] == (known.state == "scheduled")
         json.dumps(job)
 
 
@@ -231,7 +231,7 @@ async def test_pages_neither_skip_nor_repeat_what_stays(db: Any, store: Store) -
     ):
         stay = await add_videos(db, 12, priority=5)
         go = await add_videos(db, 12, priority=5)
-        hand = await Hand.hire(store)
+        hand, moved = await Hand.hire(store), set[str]()
         told: list[str] = []
         page = Page([], None)
         while not told or page.next:
@@ -239,6 +239,7 @@ async def test_pages_neither_skip_nor_repeat_what_stays(db: Any, store: Store) -
             told += [job["key"] for job in page.jobs]
             await add_videos(db, 1, priority=9)
             await add_background(db, 1)
+            moved |= set(go)
             gone, ended = go.pop(), go.pop() if go else None
             await db.execute("DELETE FROM public.generation_jobs WHERE id = $1", gone)
             await db.execute(
@@ -246,9 +247,10 @@ async def test_pages_neither_skip_nor_repeat_what_stays(db: Any, store: Store) -
             )
             go = go or await add_videos(db, 2, priority=1)
             claims = [c for c in await hand.claim(1) if c.key not in stay]
+            moved |= {claim.key for claim in claims}
             await hand.fail(await hand.start(claims))
         assert sorted(key for key in told if key in stay) == sorted(stay)
-        assert len(set(told)) == len(told)
+        assert {key for key in told if told.count(key) > 1} <= moved
         await db.execute("TRUNCATE public.generation_jobs, system.background_jobs CASCADE")
 
 
@@ -337,8 +339,9 @@ async def test_capitals(new_database: NewDatabase, connect: Connect, open_store:
     await run(dsn, (folder / "schema.sql").read_text(encoding="utf-8"))
     await attach(dsn, maps.load(str(folder / "map.toml")))
     db, store = await connect(dsn), await open_store(dsn)
-    await db.execute('INSERT INTO "Atelier"."Orders" DEFAULT VALUES')
-    await db.execute('INSERT INTO "Atelier"."Orders" ("CustomerId") VALUES (2)')
+    one, two = new_keys(2)
+    await db.execute('INSERT INTO "Atelier"."Orders" ("Id") VALUES ($1)', one)
+    await db.execute('INSERT INTO "Atelier"."Orders" ("Id", "CustomerId") VALUES ($1, 2)', two)
     hand = await Hand.hire(store)
     (work,) = await hand.take(1)
     await hand.succeed([work])
@@ -379,6 +382,13 @@ async def test_states_that_are_no_texts_in_another_schema(
     states = {job["key"]: job["state"] for job in await all_of(store, Filter())}
     assert [states[key] for key in keys] == ["failed", "cancelled", "running", "ready"]
     assert len(await all_of(store, Filter(kinds=("background:make_video",)))) == 4
+    # The map doesn't say when a job succeeded, nor the table when it was made.
+    done = await add(db, f"{schema}.shoots", 2, state=3 if kind == "integer" else "done")
+    for sort in ("newest", "oldest", "longest"):
+        over = await all_of(store, Filter(states=("completed",)), sort=sort, limit=1)
+        assert sorted(job["key"] for job in over) == sorted(done)
+        assert {(job["age_s"], job["finished_at"]) for job in over} == {(None, None)}
+    await db.execute(f"DELETE FROM {schema}.shoots WHERE id = ANY ($1::uuid[])", done)
     await db.execute(
         f"ALTER TABLE {schema}.shoots DROP COLUMN started_at, ALTER COLUMN what TYPE varchar"
     )
@@ -386,7 +396,7 @@ async def test_states_that_are_no_texts_in_another_schema(
     await db.execute(f"DROP TABLE {schema}.shoots")
     # What is still queued is told all the same.
     told = await all_of(store, Filter())
-    assert [(job["state"], job["status"]) for job in told] == [("running", None), ("ready", None)]
+    assert [(job["state"], job["status"]) for job in told] == [("ready", None), ("running", None)]
 
 
 # --------------------------------------------------------------------------- plans

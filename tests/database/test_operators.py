@@ -20,6 +20,7 @@ from tests.database.support import (
     queued,
 )
 from worker.store import Store, acts, finding, gates, reports, story
+from worker.store.explaining import explain
 from worker.store.finding import Found, UnknownName
 
 WHO = "tester@here"
@@ -113,7 +114,7 @@ async def test_a_pause_holds_until_it_is_resumed_and_both_are_recorded(
     hand = await Hand.hire(store)
     await gates.pause(store, lane=lane, source=source, who=WHO, reason="too hot")
     assert await hand.claim(10) == []
-    assert await story.why(store, JOBS, key) == f"{subject} is paused by {WHO}: too hot"
+    assert (await explain(store, JOBS, key))["why"] == f"{subject} is paused by {WHO}: too hot"
     assert await gates.resume(store, lane=lane, source=source, who=WHO)
     assert not await gates.resume(store, lane=lane, source=source, who=WHO)
     assert [claim.key for claim in await hand.claim(10)] == [key]
@@ -253,14 +254,14 @@ async def test_why_a_job_waits(photomemory: str, connect: Connect, open_store: O
     first, second = await add_videos(connection, 1, priority=9) + await add_videos(connection)
 
     async def why(key: str) -> str:
-        return await story.why(store, JOBS, key)
+        return str((await explain(store, JOBS, key))["why"])
 
     assert await why(first) == "no worker is running"
     await Hand.hire(store, ["openai"])
     assert await why(first) == "no live worker serves lane replicate"
     hand = await Hand.hire(store)
-    assert await why(first) == "ready: none ahead of it in lane replicate"
-    assert await why(second) == "ready: 1 ahead of it in lane replicate"
+    assert await why(first) == await why(second) == "ready: waits its turn"
+    assert [(await explain(store, JOBS, key))["ahead"] for key in (first, second)] == [0, 1]
     assert (await story.job(store, JOBS, second))["ahead"] == 1
 
     await connection.execute(
@@ -286,12 +287,12 @@ async def test_why_a_job_is_held_or_comes_later_or_is_over(
     await hand.hold([held])
     await hand.retry([later], after=3600)
     await hand.succeed([done])
-    said = [await story.why(store, JOBS, w.key) for w in (held, later, done)]
+    said = [(await explain(store, JOBS, w.key))["why"] for w in (held, later, done)]
     assert said[0] == "held for a person: someone has to look"
     assert said[1].startswith("waits until 20")
     assert said[1].endswith(" UTC, after: it broke")
     assert said[2] == "not waiting: its status is completed"
-    assert "no such row" in await story.why(store, JOBS, new_keys(1)[0])
+    assert "no such row" in (await explain(store, JOBS, new_keys(1)[0]))["why"]
 
 
 async def test_a_ready_row_without_its_trigger_is_called_not_queued_yet(
@@ -300,7 +301,7 @@ async def test_a_ready_row_without_its_trigger_is_called_not_queued_yet(
     connection, store = await connect(photomemory), await open_store(photomemory)
     await connection.execute("ALTER TABLE public.generation_jobs DISABLE TRIGGER rowmill_enqueue")
     (key,) = await add_videos(connection)
-    assert "not queued yet" in await story.why(store, JOBS, key)
+    assert "not queued yet" in (await explain(store, JOBS, key))["why"]
     (item,) = (await reports.status(store))["needs_person"]
     assert (item["kind"], item["subject"]) == ("missing_triggers", JOBS)
     assert item["commands"] == ["rowmill attach photomemory"]
@@ -411,7 +412,7 @@ async def test_a_lane_nobody_serves_is_named_with_its_reason_and_not_when_it_is_
     assert "no vectors" in embed["message"]
     assert (text["subject"], text["kind"]) == ("lane openai", "unserved")
     assert text["message"].startswith("2 jobs wait: no live worker serves this lane")
-    assert "no vectors" in await story.why(store, "background_jobs", key)
+    assert "no vectors" in (await explain(store, "background_jobs", key))["why"]
 
     await gates.pause(store, lane="openai", who=WHO, reason="saving")
     report = await reports.status(store)

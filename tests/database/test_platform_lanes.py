@@ -23,8 +23,9 @@ from tests.database.support import (
 )
 from worker import maps
 from worker.maps import MapError, Platform
-from worker.store import Refused, Store, gates, limits, reports, story
+from worker.store import Refused, Store, gates, limits, reports
 from worker.store.attaching import attach, detach
+from worker.store.explaining import explain
 
 OURS = ("openai", "ai_generations")
 EMBEDDING = ("background:embed_content", "background_jobs")
@@ -71,7 +72,8 @@ async def test_a_provider_that_is_not_active_is_left_alone_by_its_platform_only(
     }
     assert {work.key for work in await hand.take(10)} == {video, hook}
     why = f"lane openai of ai_generations is closed by its platform: ai_providers says {status}"
-    assert await story.why(store, "ai_generations", text) == why
+    told = await explain(store, "ai_generations", text)
+    assert (told["why"], told["reason"]) == (why, "closed")
 
     await connection.execute(_STATUS, "active")
     await read(store)

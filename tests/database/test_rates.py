@@ -19,7 +19,8 @@ from tests.database.redis_servers import FakeRedis, RealRedis, real_redis
 from tests.database.support import SUPPORTED, Connect, Hand, OpenStore, add_texts, add_videos
 from worker.coordination import Coordination
 from worker.rates import MINUTE, WINDOWS, Rates, window_of
-from worker.store import Store, finding, gates, reports, story
+from worker.store import Store, finding, gates, reports
+from worker.store.explaining import explain
 
 LANE = "replicate"
 JOB = Job("generation_jobs", "row-1", "media:video", LANE, 1, 0, 3, None, {})
@@ -126,9 +127,9 @@ async def test_an_operator_sees_it_and_opens_it(
     (key,) = await add_videos(connection)
     hand = await Hand.hire(store)
     await store.slow(LANE, "*", 300, 2)
-    assert "lane replicate has used up its rate until" in await story.why(
-        store, "generation_jobs", key
-    )
+    told = await explain(store, "generation_jobs", key)
+    assert told["why"].startswith("lane replicate has used up its rate until")
+    assert (told["reason"], told["commands"][0]) == ("rate", "rowmill resume replicate")
     (lane,) = (await reports.status(store))["lanes"]
     assert lane["slow_until"] == (await lane_of(connection))["slow_until"].isoformat()
     assert await gates.resume(store, lane=LANE, who="me")

@@ -25,7 +25,7 @@ from tests.database.support import Connect, Hand, OpenStore, Work, add_videos, f
 from tests.unit.vendor import Vendor, vendor_running
 from worker.ledger import ClaimJournal, Lease, Ledger
 from worker.reconciling import Reconciler
-from worker.store import Store
+from worker.store import Store, acts
 
 Row = dict[str, Any]
 MODEL = "black-forest-labs/flux-1.1-pro"
@@ -417,6 +417,6 @@ async def test_a_released_job_is_on_record(desk: Desk) -> None:
     desk.made()
     await desk.hand.hold([work])
     await desk.run(apply=True)
-    acts = await desk.connection.fetch("SELECT who, action, subject FROM rowmill.actions")
-    assert [tuple(act) for act in acts] == [("tests", "retry", f"generation_jobs/{work.key}")]
+    done = await desk.connection.fetch("SELECT who, action, subject FROM rowmill.actions")
+    assert [tuple(act) for act in done] == [("tests", "retry", f"generation_jobs/{work.key}")]
     assert await acts.retry(desk.store, "generation_jobs", work.key, "tests") == "hastened"

@@ -227,6 +227,7 @@ async def test_a_rule_that_takes_long_costs_no_heartbeat(
         jobs=lambda: [bench.running],
         holds=lambda *_: True,
         draining=lambda: False,
+        drain=lambda: None,
         given_up=lambda: None,
         stoppable=lambda _: True,
         seconds=0.5,

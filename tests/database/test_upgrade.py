@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.database.support import Connect, Hand, OpenStore, add_videos
+from tests.database.support import LANES, Connect, Hand, OpenStore, add_videos
 from worker import maps
 from worker.store import acts
 from worker.store.attaching import attach, detach, regenerate
@@ -23,11 +23,27 @@ DROP TABLE rowmill.schedules, rowmill.turns CASCADE;
 DROP FUNCTION rowmill.audit CASCADE;
 DROP FUNCTION IF EXISTS rowmill.audit_photomemory;
 ALTER TABLE rowmill.actions DROP COLUMN source, DROP COLUMN row_key;
+ALTER TABLE rowmill.workers DROP COLUMN host, DROP COLUMN drain_asked_at,
+    DROP COLUMN drain_asked_by, DROP COLUMN drain_reason;
+DROP FUNCTION rowmill.register(bigint, text, text, text[], integer, double precision, text);
+CREATE OR REPLACE FUNCTION rowmill.register(
+    p_worker bigint, p_name text, p_version text, p_lanes text[], p_slots integer,
+    p_lease double precision) RETURNS void
+LANGUAGE sql AS $$
+    INSERT INTO rowmill.workers (id, name, version, lanes, slots, lease)
+    VALUES (p_worker, p_name, p_version, p_lanes, p_slots, make_interval(secs => p_lease))
+$$;
 DROP FUNCTION IF EXISTS rowmill.take_turn, rowmill.said_id, rowmill.said,
     rowmill.bonus_generation_jobs, rowmill.stops_generation_jobs CASCADE;
+DROP TABLE rowmill.spending;
+ALTER TABLE rowmill.pulses DROP COLUMN arrived;
+DROP FUNCTION rowmill.counted, rowmill.iso;
 DELETE FROM rowmill.migrations WHERE version > 10;
 UPDATE rowmill.functions SET version = 10, checksum = 'of the version before';
 """
+
+REGISTER = "SELECT rowmill.register($1, 'hand', 'before', $2, 100, 30)"
+"""As workers of that version do."""
 
 
 def as_it_was(node: Any) -> Any:
@@ -71,7 +87,8 @@ async def test_what_was_claimed_before_is_finished_after(
     running, waiting = await add_videos(connection, 2)
     names = [script.name for script in migrations()[NEWEST_BEFORE:]]
     assert await pending(before) == [*names, "functions"]
-    hand = await Hand.hire(store)
+    hand = Hand(store, LANES)
+    await store.value(REGISTER, hand.id, LANES)
     works = await hand.take(1)
     assert [work.key for work in works] == [running]
     assert await migrate(before) == [*names, "functions"]

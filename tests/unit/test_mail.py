@@ -16,7 +16,7 @@ from aiosmtpd.smtp import SMTP
 from jobs.contract import Held, JobEnds, RetryLater
 from jobs.mail import Mailer, MailServer, check_sender
 from tests.unit.mailbox import SENDER, Mailbox, login, mailbox
-from worker.logs import without_secrets
+from worker.redaction import without_secrets
 from worker.settings import Settings
 
 __all__ = ["mailbox"]

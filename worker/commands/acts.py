@@ -267,6 +267,13 @@ def priority(
         ),
     ],
 ) -> None:
+    """
+    Let jobs that wait run before others, or after them: sets the priority in their rows.
+
+    rowmill priority 9e0f06a0-22a3-4071-9831-b02b6524d6af --to 10
+
+    rowmill priority --source generation_jobs --state ready --older-than 1h --to 9 --dry-run
+    """
     from worker.acting import prioritising
     from worker.store import acts
 
@@ -546,7 +553,8 @@ def _tell(chosen: Chosen, plan: Plan, results: Mapping[Found, Result]) -> None:
 def _leave(
     aims: Sequence[Aim], results: Mapping[Found, Result], interrupted: signal.Signals | None
 ) -> None:
-    from worker.commands.problems import UNREACHABLE, explain
+    from worker.commands.exits import UNREACHABLE
+    from worker.commands.problems import explain
 
     if interrupted is not None and len(results) < len(aims):
         raise typer.Exit(128 + interrupted)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.commands import completing
 from worker.commands.common import (
     NOT_DONE,
     AsJson,
@@ -23,14 +24,24 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Limit what providers may be paid.")
 
-Lane = Annotated[str | None, typer.Argument(help="A lane, such as openai.")]
+Lane = Annotated[
+    str | None, typer.Argument(help="A lane, such as openai.", autocompletion=completing.lanes)
+]
 All = Annotated[bool, typer.Option("--all", help="What is paid in all lanes together.")]
 Cents = Annotated[str | None, typer.Option(metavar="CENTS", help="US cents.")]
 
 
 @app.command()
 def show(as_json: AsJson = False) -> None:
-    """What may be spent, what is spent, and how many jobs wait for more."""
+    """
+    What may be spent, what is spent, and how many jobs wait for more.
+
+    rowmill budget show
+
+    rowmill budget show --json | jq '.budgets[] | select(.waiting > 0)'
+    \f
+    With `--json`: `{"budgets": [{"lane", "period", "limit_cents", "used_cents", "renewed_at", "waiting"}]}`.
+    """
     from worker.store.budgets import budgets
 
     found = with_store(budgets)
@@ -43,7 +54,13 @@ def show(as_json: AsJson = False) -> None:
 
 
 @app.command("set")
-def set_(lane: Lane = None, every: All = False, day: Cents = None, month: Cents = None) -> None:
+def set_(
+    lane: Lane = None,
+    every: All = False,
+    day: Cents = None,
+    month: Cents = None,
+    as_json: AsJson = False,
+) -> None:
     """
     Limit a lane, or everything, per day or month of UTC.
 
@@ -53,6 +70,9 @@ def set_(lane: Lane = None, every: All = False, day: Cents = None, month: Cents 
     rowmill budget set replicate --day 5000
 
     rowmill budget set --all --day 10000 --month 200000
+    \f
+    The limit holds for any number of workers: what a call is expected to cost is reserved together with its intent. Waiting jobs go on at once when a limit is raised or gone.
+    With `--json`: `{"lane", "limits": {"day", "month"}}`, of what was named; lane `*` is everything.
     """
     from worker.store.budgets import set_budget
 
@@ -63,16 +83,21 @@ def set_(lane: Lane = None, every: All = False, day: Cents = None, month: Cents 
             await set_budget(store, where, period, limit, who(), providers=known)
 
     with_store(work)
+    if as_json:
+        print_json({"lane": where, "limits": {p: f"{limit:f}" for p, limit in limits.items()}})
+        return
     for period, limit in limits.items():
         typer.echo(f"{_called(where)}: at most {limit:f} cents a {period}")
 
 
 @app.command()
-def unset(lane: Lane = None, every: All = False) -> None:
+def unset(lane: Lane = None, every: All = False, as_json: AsJson = False) -> None:
     """
     Take the limits of a lane, or of everything, away again.
 
     rowmill budget unset replicate
+    \f
+    With `--json`: `{"lane", "unset": ["day", "month"]}`, those that there were. The exit code is 1 if there was none.
     """
     from worker.store.budgets import unset_budget
 
@@ -82,10 +107,14 @@ def unset(lane: Lane = None, every: All = False) -> None:
         return [p for p in ("day", "month") if await unset_budget(store, where, p, who())]
 
     gone = with_store(work)
-    if not gone:
+    if as_json:
+        print_json({"lane": where, "unset": gone})
+    elif gone:
+        typer.echo(f"{_called(where)}: no limit a {' or '.join(gone)} any more")
+    else:
         typer.echo(f"{_called(where)} had no budget")
+    if not gone:
         raise typer.Exit(NOT_DONE)
-    typer.echo(f"{_called(where)}: no limit a {' or '.join(gone)} any more")
 
 
 def _lane(lane: str | None, every: bool) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from decimal import Decimal, InvalidOperation
@@ -13,13 +14,24 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from worker.commands.exits import NOT_DONE, OK
+
 if TYPE_CHECKING:
     from worker.store import Store
 
-T = TypeVar("T")
+__all__ = [
+    "NOT_DONE",
+    "OK",
+    "AsJson",
+    "cents",
+    "configured_providers",
+    "dsn",
+    "print_json",
+    "who",
+    "with_store",
+]
 
-OK, NOT_DONE = 0, 1
-"""2 is wrong usage and 3 an unreachable database; see problems.py."""
+T = TypeVar("T")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
@@ -53,7 +65,12 @@ def with_store(work: Callable[[Store], Awaitable[T]], *, size: int = 2) -> T:
 
 
 def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    """What a terminal would obey is escaped, beyond what JSON asks for."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    typer.echo(_UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text))
+
+
+_UNSEEN = re.compile("[\\x7f-\\x9f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff]")
 
 
 def cents(text: str) -> Decimal:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.commands import completing
 from worker.commands.common import AsJson, dsn, print_json, with_store
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ def migrate(as_json: AsJson = False) -> None:
     """
     Make or bring up to date the schema `rowmill`; safe to repeat, and for many at once.
 
-    Nothing of your own tables is touched.
+    Nothing of your own tables is touched. Old workers and new ones may run side by side meanwhile.
+
+    rowmill migrate
     """
     from worker.store.migrations import migrate as apply
 
@@ -32,7 +35,11 @@ def migrate(as_json: AsJson = False) -> None:
 
 def attach(
     platform: Annotated[
-        str, typer.Argument(help="A platform's name (`rowmill platforms`), or a map file (….toml).")
+        str,
+        typer.Argument(
+            help="A platform's name (`rowmill platforms`), or a map file (….toml).",
+            autocompletion=completing.platforms,
+        ),
     ],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the SQL, change nothing.")
@@ -53,6 +60,10 @@ def attach(
     rowmill attach maps/shop.toml --dry-run
 
     rowmill attach photomemory --schema photomemory
+    \f
+    `--dry-run` does all of the first part in a transaction that is rolled back, and prints the SQL. `--schema` names the schema that holds what the map and its rules call `public.`; it must exist. One platform is attached once
+    in a database: to move it, detach it first. All that a map can't work with in this database is said together; what is only worth knowing (the platform's `attach.sql` says so, or a column without a time zone is filled
+    in another one than the map's) is printed as `warning: …` on standard error. With `--json`: `{"platform", "schema", "tables", "dry_run", "warnings", "sql"}`.
     """
     from worker.generate.words import relation
     from worker.maps import load
@@ -88,7 +99,12 @@ def attach(
 
 
 def detach(
-    platform: Annotated[str, typer.Argument(help="The name of an attached platform.")],
+    platform: Annotated[
+        str,
+        typer.Argument(
+            help="The name of an attached platform.", autocompletion=completing.attached
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """
@@ -96,6 +112,8 @@ def detach(
 
     Jobs that run now are abandoned where they are; drain the workers first. The record of what
     was paid stays.
+
+    rowmill detach photomemory
     """
     from worker.commands.problems import PlainError
     from worker.store.attaching import detach as apply
@@ -116,7 +134,12 @@ class File(StrEnum):
 
 def platforms(
     platform: Annotated[
-        str | None, typer.Argument(help="Only this one; needed by --show.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="Only this one; needed by --show.",
+            show_default=False,
+            autocompletion=completing.platforms,
+        ),
     ] = None,
     show: Annotated[
         File | None,
@@ -133,6 +156,12 @@ def platforms(
     rowmill platforms
 
     rowmill platforms photomemory --show schema --schema shop | psql …
+    \f
+    It tells which of them `rowmill demo --platform NAME` can show. With `--show schema` or `--show sample` it prints that platform's tables, or customers to try it with, as SQL; `--schema` makes it that of another schema:
+
+        rowmill platforms photomemory --show schema --schema shop | psql -v ON_ERROR_STOP=1 "$ROWMILL_DATABASE_URL"
+        rowmill platforms photomemory --show sample --schema shop | psql -v ON_ERROR_STOP=1 "$ROWMILL_DATABASE_URL"
+        rowmill attach photomemory --schema shop
     """
     from worker.settings import Settings
 

@@ -11,6 +11,8 @@ import typer
 from worker.commands.common import NOT_DONE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from worker.embedded import EmbeddedPostgres
 
 app = typer.Typer(no_args_is_help=True, help="Commands for work on Rowmill itself.")
@@ -45,18 +47,67 @@ def schema(
     import sql
 
     path = Path(sql.__file__).parent / "schema.sql"
-    wanted = HEADER + _dump()
+    _write(path, HEADER + _dump(), "rowmill dev schema", check=check)
+
+
+@app.command()
+def docs(
+    check: Annotated[
+        bool, typer.Option("--check", help="Only compare; print the difference and exit with 1.")
+    ] = False,
+) -> None:
+    """
+    Write docs/cli.md from the commands' own words: docstrings, options and exit codes.
+
+    rowmill dev docs
+
+    rowmill dev docs --check
+    """
+    from pathlib import Path
+
+    import worker
+    from worker import cli, reference
+
+    path = Path(worker.__file__).parents[1] / "docs" / "cli.md"
+    _write(path, reference.page(typer.main.get_command(cli.app)), "rowmill dev docs", check=check)
+
+
+@app.command()
+def pictures(
+    minutes: Annotated[
+        float, typer.Option(min=0.5, help="How long the fleet runs before it is drawn.")
+    ] = 12.0,
+) -> None:
+    """
+    Draw the README's pictures of status and watch: a fleet is started, and runs for some minutes.
+
+    rowmill dev pictures --minutes 2
+    """
+    import asyncio
+    from pathlib import Path
+
+    import worker
+    from worker.demo.pictures import draw
+
+    docs = Path(worker.__file__).parents[1] / "docs"
+    for path in asyncio.run(draw(docs / "pictures", minutes)):
+        typer.echo(f"wrote docs/pictures/{path.name}")
+
+
+def _write(path: Path, wanted: str, command: str, *, check: bool) -> None:
+    """A generated file; or, to check it, how it differs from what would be written."""
+    name = f"{path.parent.name}/{path.name}"
     found = path.read_text(encoding="utf-8") if path.exists() else ""
     if wanted == found:
-        typer.echo("sql/schema.sql is up to date")
+        typer.echo(f"{name} is up to date")
         return
     if not check:
         path.write_text(wanted, encoding="utf-8")
-        typer.echo("wrote sql/schema.sql")
+        typer.echo(f"wrote {name}")
         return
     lines = (found.splitlines(keepends=True), wanted.splitlines(keepends=True))
-    typer.echo("".join(difflib.unified_diff(*lines, "sql/schema.sql", "migrations")), nl=False)
-    typer.echo("rowmill: sql/schema.sql is out of date: run `rowmill dev schema`", err=True)
+    typer.echo("".join(difflib.unified_diff(*lines, name, command)), nl=False)
+    typer.echo(f"rowmill: {name} is out of date: run `{command}`", err=True)
     raise typer.Exit(NOT_DONE)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.commands import completing
 from worker.commands.common import (
     NOT_DONE,
     AsJson,
@@ -19,12 +20,25 @@ from worker.commands.common import (
 if TYPE_CHECKING:
     from worker.store import Store, gates
 
-Lane = Annotated[str | None, typer.Argument(help="A lane, such as openai; `status` lists them.")]
-Table = Annotated[str | None, typer.Option("--source", help="Only jobs of this table.")]
-All = Annotated[bool, typer.Option("--all", help="Everything.")]
-PerMinute = Annotated[
-    int | None, typer.Option(min=1, max=2**31 - 1, help="Of all workers together.")
+MOST = 2**31 - 1
+
+Lane = Annotated[
+    str | None,
+    typer.Argument(
+        help="A lane, such as openai; `status` lists them.", autocompletion=completing.lanes
+    ),
 ]
+Table = Annotated[
+    str | None,
+    typer.Option(
+        "--source",
+        metavar="TABLE",
+        help="Only jobs of this table.",
+        autocompletion=completing.tables,
+    ),
+]
+All = Annotated[bool, typer.Option("--all", help="Everything.")]
+PerMinute = Annotated[int | None, typer.Option(min=1, max=MOST, help="Of all workers together.")]
 Reason = Annotated[str | None, typer.Option(help="Shown by `status` and `job show`.")]
 
 
@@ -48,6 +62,9 @@ def pause(
     rowmill pause openai --source ai_generations
 
     rowmill pause --all
+    \f
+    `LANE` and `--source` together pause one lane of one table. A provider of the configuration is a lane, too, before anything waits there. A name that nobody knows is refused, with the nearest
+    one that is known. With `--json`: `{"paused", "lane", "source"}`; `*` stands for all.
     """
     from worker.store import gates
 
@@ -81,6 +98,8 @@ def resume(
     rowmill resume replicate
 
     rowmill resume --all
+    \f
+    The pauses that are left are named, those of a platform too; only the platform opens those. The exit code is 1 if there was nothing to take back. With `--json`: `{"resumed", "subject", "still_paused"}`.
     """
     from worker.store import gates
 
@@ -104,12 +123,13 @@ def resume(
 
 def limit(
     lane: Lane = None,
+    amount: Annotated[
+        int | None, typer.Argument(metavar="N", min=1, max=MOST, help="As --running N.")
+    ] = None,
     *,
     source: Table = None,
     every: All = False,
-    running: Annotated[
-        int | None, typer.Option(min=1, max=2**31 - 1, help="Jobs at a time.")
-    ] = None,
+    running: Annotated[int | None, typer.Option(min=1, max=MOST, help="Jobs at a time.")] = None,
     requests_per_minute: PerMinute = None,
     tokens_per_minute: PerMinute = None,
     none: Annotated[bool, typer.Option("--none", help="Take the limits set here away.")] = False,
@@ -118,17 +138,24 @@ def limit(
     """
     Limit how many jobs run at a time, and how fast providers are asked.
 
-    Rates count paid requests, and their tokens as estimated. What isn't named stays as it is. Other
-    limits that match hold too: of the configuration, of the platform, of other names.
+    A number alone is that of jobs at a time. Rates count paid requests, and their tokens as
+    estimated. What isn't named stays as it is. Other limits that match hold too: of the
+    configuration, of the platform, of other names.
+
+    rowmill limit replicate 5
 
     rowmill limit openai --requests-per-minute 500 --tokens-per-minute 200000
 
     rowmill limit --source generation_jobs --running 20
 
     rowmill limit openai --none
+    \f
+    Limits hold for all workers together, within seconds. Limits of the configuration, of the platform and of other names that match hold beside them: the strictest wins. With `--json`, as they are now:
+    `{"subject", "lane", "source", "max_running", "requests_per_minute", "tokens_per_minute"}`. See [rates](providers.md#rates).
     """
     from worker.store import gates
 
+    lane, running = _of_how_many(lane, amount, running, named=every or source is not None)
     at = _gate(lane, source, every)
     values = (running, requests_per_minute, tokens_per_minute)
     given: dict[str, int | None] = dict.fromkeys(gates.LIMITS)
@@ -137,7 +164,7 @@ def limit(
         given = {name: value for name, value in named if value is not None}
     if not given or (none and any(values)):
         raise typer.BadParameter(
-            "say how much: --running, --requests-per-minute, --tokens-per-minute, or --none"
+            "say how much: a number or --running, --requests-per-minute, --tokens-per-minute, or --none"
         )
 
     async def work(store: Store) -> dict[str, int | None]:
@@ -156,6 +183,19 @@ _LIMITED = {
     "requests_per_minute": "requests a minute",
     "tokens_per_minute": "tokens a minute",
 }
+
+
+def _of_how_many(
+    lane: str | None, amount: int | None, running: int | None, *, named: bool
+) -> tuple[str | None, int | None]:
+    """Lane and limit; of what is named by an option, a number that stands alone is the limit."""
+    if named and amount is None and lane and lane.isdecimal():
+        amount, lane = int(lane), None
+        if not 1 <= amount <= MOST:
+            raise typer.BadParameter(f"{amount} is no number of jobs")
+    if amount is not None and running is not None:
+        raise typer.BadParameter("say the number of jobs once: as N or as --running N")
+    return lane, running if amount is None else amount
 
 
 def _gate(lane: str | None, source: str | None, every: bool) -> tuple[str, str]:

@@ -140,7 +140,7 @@ def jobs(  # noqa: PLR0917 - typer gives them by name
     are quick where an index begins with what is named, or holds the status and the time it was
     over, and sorting by cost is quick only of few. What takes longer than ten seconds is given
     up, and the error names the filters that would help.
-    """  # noqa: D301 - typer ends the help at the form feed
+    """
     which = chosen(
         lane=lane,
         source=source,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.commands import completing
 from worker.commands.common import NOT_DONE, OK, AsJson, dsn, print_json
 
 if TYPE_CHECKING:
@@ -48,6 +49,14 @@ def new(
     rowmill map new --table public.my_jobs
 
     rowmill map new --table shop.renders --table shop.mails --output shop/map.toml
+    \f
+    It prints on standard output, or writes a file, which it doesn't overwrite without `--force`. It reads the catalog, and where no enum, CHECK or domain names a column's words, a bounded number
+    of rows and the server's statistics. Guesses marked `UNSURE` are listed on standard error. What keeps a table from being attached (no status column, no unique index over one column, a name with more than letters, digits and
+    underscores, a state that its type has no word for) is said there, too; views, foreign tables and single partitions are refused. See [adopt](adopt.md). With `--json`:
+
+        {"map", "sources": [{"name", "table", "notes", "lacking", "guesses": [{"key", "value", "confidence", "why"}]}]}
+
+    `map` is the file's text, null where a table can't be one; `confidence` is `sure`, `likely` or `unsure`; `value` is null where nothing is proposed.
     """
     from worker.commands.problems import PlainError
     from worker.guessing import propose, render
@@ -143,7 +152,12 @@ def _say(proposals: list[Proposal], output: Path | None) -> None:
 
 @app.command()
 def check(
-    platform: Annotated[str, typer.Argument(help="A map file (….toml), or a platform's name.")],
+    platform: Annotated[
+        str,
+        typer.Argument(
+            help="A map file (….toml), or a platform's name.", autocompletion=completing.platforms
+        ),
+    ],
     schema: Annotated[
         str | None, typer.Option(help="Where its tables are, if not where the map says.")
     ] = None,
@@ -160,6 +174,17 @@ def check(
     rowmill map check shop/map.toml
 
     rowmill map check photomemory --offline
+    \f
+    It tells every problem by file, key, table and column; which words of the status mean what, which kinds of work have a handler here (with `ROWMILL_HANDLERS`), the rank of each priority that is there or could be, in the order of
+    claims, how often a job is retried, and what is written when. Rows are counted (of a large table, in its first 200,000). `--offline` asks no database, and says what it couldn't check. With `--json`:
+
+        {"map", "ok", "offline", "problems": [{"severity", "message"}],
+         "sources": [{"source", "table", "key",
+                      "states": [{"word", "means", "rows"}], "kinds": [{"kind", "handler", "rows"}], "lanes": [{"lane", "rows"}],
+                      "ranks": [{"priority", "rank", "rows"}], "without_priority": {"priority", "rank"},
+                      "retries", "writes", "sampled"}]}
+
+    `severity` is `refuse` or `warn`.
     """
     from worker.commands import foretold
     from worker.foretelling import foretell

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from worker.commands.exits import NOT_DONE, UNREACHABLE, USAGE
 from worker.embedded_places import EmbeddedError
-from worker.logs import SECRET_NAMES, without_secrets
 from worker.maps import MapError
+from worker.redaction import SECRET_NAMES, without_secrets
 from worker.settings import NoDatabase, Settings
 from worker.store import LockTimeout, StoreError
 from worker.store.acts import WrongPriority
 from worker.store.finding import UnknownName
 from worker.store.listing import BadCursor, BadSort, TooSlow
 from worker.store.migrations import MigrationError
-
-NOT_DONE, USAGE, UNREACHABLE = 1, 2, 3
+from worker.text.plain import on_one_line
 
 NO_SCHEMA = ("3F000", "42P01", "42703", "42883")
 """No such schema, table, column, function."""
@@ -56,7 +56,11 @@ def a_wrong_setting(*more: type[Exception]) -> Iterator[None]:
 def explain(error: Exception) -> Problem | None:
     """None for what we don't know: that is a bug, and its traceback is wanted."""
     problem = _explain(error)
-    return problem and Problem(without_secrets(problem.message), problem.exit_code)
+    if problem is None:
+        return None
+    # Names come from rows: nothing of them moves a cursor.
+    lines = map(on_one_line, without_secrets(problem.message).split("\n"))
+    return Problem("\n".join(lines), problem.exit_code)
 
 
 def _explain(error: Exception) -> Problem | None:

@@ -23,6 +23,25 @@ def providers(as_json: AsJson = False) -> None:
     rowmill providers
 
     rowmill providers --json | jq '.providers[] | select(.state == "broken")'
+    \f
+    One line per provider of this configuration (the environment of the shell it runs in), then one per adapter that has no provider of its name. With `--json`:
+
+        {"providers": [{"provider", "adapter", "state", "why", "account", "base_url", "models",
+                        "limits":  [{"of", "max_running", "requests_per_minute", "tokens_per_minute"}],
+                        "slow_until",
+                        "budgets": [{"lane", "period", "limit_cents", "used_cents", "renewed_at", "waiting"}],
+                        "spend_cents_today", "spend_cents_month", "open_calls", "open_cents"}]}
+
+    | state | meaning |
+    |---|---|
+    | `configured` | it can be paid |
+    | `not configured` | there is an adapter, and no provider of its name |
+    | `key missing` | it has no key here |
+    | `paused` | by an operator, its lane or everything; or by a platform's tables, its lane of one table |
+    | `broken` | a breaker leaves its lane alone; or the last five of its account's calls that ended, of those made in the last ten minutes, all failed as `auth`, `quota` or `transient`; one success, or ten quiet minutes, and it is `configured` again |
+
+    `why` says it in words and is null where there is nothing to say. Each limit is the stricter of the operator's and the platform's, null where there is none. `models` maps a medium to the model of tasks that
+    name none, `open_cents` is what the open calls are expected to cost, and a budget of lane `*` is of all lanes together. Headers are never shown either.
     """
     from jobs.providers.registry import build_providers
     from worker.commands.problems import a_wrong_setting

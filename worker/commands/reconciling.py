@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.commands import completing
 from worker.commands.common import NOT_DONE, OK, AsJson, print_json, who, with_store
 
 if TYPE_CHECKING:
@@ -19,7 +20,11 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 def reconcile(
     provider: Annotated[
-        str | None, typer.Argument(help="Only this one; default: all that are configured here.")
+        str | None,
+        typer.Argument(
+            help="Only this one; default: all that are configured here.",
+            autocompletion=completing.providers,
+        ),
     ] = None,
     since: Annotated[
         str | None,
@@ -40,6 +45,34 @@ def reconcile(
     rowmill reconcile
 
     rowmill reconcile replicate --since 7d --apply
+    \f
+    All providers of this configuration are asked, or one. It reads; only with `--apply` does it write down what it found, and it never sends anything. `--since` (`90m`, `24h`, `7d`, or an ISO 8601 time) is how far back
+    tasks are compared; calls in doubt are looked for as far back as they go. With `--json`:
+
+        {"at", "applied", "left",
+         "providers": [{"provider", "account", "asked", "why", "since", "tasks", "left",
+                        "in_doubt":    [{"submission", "job", "step", "queued", "intended_at", "estimate_cents",
+                                         "verdict", "why", "external_id", "done"}],
+                        "strangers":   {"count", "tasks": [{"external_id", "created_at", "models", "phase"}]},
+                        "ended":       {"count", "calls": [{"submission", "job", "step", "external_id", "phase"}]},
+                        "differences": {"count", "calls": [{"submission", "job", "step", "external_id", "what", "ours", "theirs"}]}}]}
+
+    `asked` is `listed`, `no_list` (it has none), `silent` (it doesn't answer now) or `not_configured`. `in_doubt` holds calls that may have been accepted, also of jobs that were
+    cancelled, failed or deleted; each has a verdict:
+
+    | verdict | what it means | what `--apply` does |
+    |---|---|---|
+    | `found` | the provider has it | records its id: the job resumes it; of a job that is over, maintenance ends it or delivers it late |
+    | `absent` | the provider never had it, and whoever sent it can't hear of it any more | writes it off, unpaid |
+    | `dropped` | nobody can be asked, its job is over, and it costs at most `ROWMILL_RESUBMIT_UP_TO_CENTS` | writes it off, its cost unknown |
+    | `waits` | its job runs or will run, and decides; or it is too early to say | nothing |
+    | `person` | nobody can be asked, and it is dear | nothing: `rowmill resolve` |
+    | `unasked` | its provider or account isn't configured here, or doesn't answer | nothing |
+
+    A held job whose calls are all known after that goes on. `strangers` are tasks that the ledger doesn't know: spent by others with the same account, or calls whose journal was lost.
+    `ended` are accepted calls that are over there: a worker takes them up. `differences` are calls that ended here, and otherwise (`what` is `state` or `cost_cents`, by the prices of
+    this configuration) or not at all (`task`) in the list. At most a hundred of each are told. The exit code is 1 while `left` isn't 0: strangers, differences, a silent provider, and
+    calls in doubt that neither wait nor were written down.
     """
     from worker import logs
     from worker.commands.problems import PlainError, a_wrong_setting

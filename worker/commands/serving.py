@@ -1,4 +1,4 @@
-"""A worker process: start, wait for a signal, drain."""
+"""A worker process: start, wait for a signal or an operator's word, drain."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from obstore.exceptions import BaseError as StorageError
 
 from worker.app import Worker
 from worker.commands.problems import PlainError, a_wrong_setting
+from worker.endpoint import PortTaken
 from worker.settings import Settings, database_url
 from worker.store.migrations import migrate, pending
 
@@ -23,11 +24,15 @@ async def serve(settings: Settings, *, burst: bool, migrate_first: bool) -> None
     _on_signals(stop)
     await _check_schema(database_url(settings), migrate_first=migrate_first)
     worker = await _open(settings)
-    await worker.start()
+    try:
+        await worker.start()
+    except PortTaken as error:
+        raise PlainError(str(error)) from error
     door = asyncio.create_task(_door(settings, worker))
     try:
         await _until_stopped(worker, stop, burst=burst)
     finally:
+        worker.draining = True  # while its door closes nothing more is claimed, and /readyz says so
         await ended(door)
         await worker.drain()
 
@@ -59,7 +64,10 @@ async def _open(settings: Settings) -> Worker:
 
 
 def _on_signals(stop: asyncio.Event) -> None:
-    """The first signal drains; the second ends the process at once, as `kill -9` would."""
+    """The first signal drains; the second ends the process at once, as `kill -9` would.
+
+    Also of a worker that drains because an operator said so: it was told by no signal yet.
+    """
 
     def received(number: signal.Signals) -> None:
         if stop.is_set():
@@ -86,7 +94,10 @@ async def _check_schema(dsn: str, *, migrate_first: bool) -> None:
 
 
 async def _until_stopped(worker: Worker, stop: asyncio.Event, *, burst: bool) -> None:
-    waiting: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
+    waiting: list[asyncio.Task[Any]] = [
+        asyncio.create_task(stop.wait()),
+        asyncio.create_task(worker.asked_to_leave.wait()),
+    ]
     if burst:
         waiting.append(asyncio.create_task(worker.until_done()))
     try:

@@ -24,8 +24,9 @@ from worker.app import Worker
 from worker.commands.problems import PlainError, a_wrong_setting
 from worker.paying import charges_of, providers_of
 from worker.settings import Settings
-from worker.store import Store, acts, gates, story, trials
+from worker.store import Store, acts, gates, trials
 from worker.store import inbox as rows
+from worker.store.explaining import explain
 from worker.store.finding import Found
 from worker.store.gates import EVERY
 from worker.store.trials import SOURCE, Trial
@@ -33,6 +34,8 @@ from worker.store.trials import SOURCE, Trial
 LOOK = 0.2
 ANSWER = 1000
 """Tokens a text may take at most, so that its estimate is what it can cost."""
+NOT_CLAIMING = ("turn", "no_worker", "unserved")
+"""What is told of a job that only this process looks after: its worker claims nothing else."""
 
 Medium = Literal["text", "image", "audio", "video"]
 KINDS: Mapping[Medium, str] = {
@@ -160,8 +163,11 @@ async def _until_over(
         trial = await trials.look(store, key)
         if trial.over:
             return trial, trial.error
-        why = await story.why(store, SOURCE, key)
-        if worker is not None and trial.queue_state == "ready":
+        told = await explain(store, SOURCE, key)
+        why = str(told["why"])
+        if worker is not None:  # what stops the lane's other workers doesn't stop this one
+            why = why.partition("; then: ")[0]
+        if worker is not None and told["reason"] in NOT_CLAIMING:
             why = "waits for its turn under the limits of its lane: see `rowmill providers`"
         if trial.queue_state == "held":
             return trial, why

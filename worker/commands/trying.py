@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from worker.commands import completing
 from worker.commands.common import NOT_DONE, OK, AsJson, cents, print_json, who, with_store
 
 if TYPE_CHECKING:
@@ -14,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def try_(  # noqa: PLR0917 - typer gives them by name
-    provider: Annotated[str, typer.Argument(help="A configured provider, such as openai.")],
+    provider: Annotated[
+        str,
+        typer.Argument(
+            help="A configured provider, such as openai.", autocompletion=completing.providers
+        ),
+    ],
     prompt: Annotated[str, typer.Argument(help="What to ask for.")],
     max_cents: Annotated[
         str, typer.Option(metavar="CENTS", help="Refuse if it is estimated to cost more.")
@@ -36,6 +42,15 @@ def try_(  # noqa: PLR0917 - typer gives them by name
     rowmill try openai "Say hello." --model gpt-4o-mini --max-cents 1
 
     rowmill try replicate "A boat at dawn" --medium image --max-cents 5 --json
+    \f
+    It is refused before anything is done if it can't be made, if its estimate is above `--max-cents`, or while its lane is paused. Its table is `rowmill.trials`, made and attached as platform `rowmill` when it is first used;
+    `rowmill detach rowmill` takes it away. `rowmill job show` tells its story. A live worker that serves the provider's lane runs it with *its* keys; without one, this process runs it, and only it. Text needs `--model`, and is limited to 1000
+    tokens. What could only wait for better times (a refused key, a rate limit, a budget) is cancelled; Ctrl-C cancels it too. What it costs in the end is the provider's to say: `--max-cents` holds for the estimate. Steps are told on
+    standard error. With `--json`:
+
+        {"provider", "medium", "model", "job", "status", "why", "text",
+         "outputs": [{"role", "key", "url", "mime_type", "file_type", "size", "sha256", "filename", "width", "height", "duration_seconds"}],
+         "estimate_cents", "cost_cents"}
     """
     from worker import logs
     from worker.commands import trial

@@ -5,22 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from worker import logs
 from worker.demo import order
-from worker.demo.fleet import Fleet, Sandbox
 from worker.demo.messages import SOURCE, submit_by_message
-from worker.demo.platform import Shown, choose, prepare, produce
+from worker.demo.platform import Shown, choose, produce
 from worker.demo.progress import counts
 from worker.demo.screen import Screen
 from worker.demo.server import demo_database
+from worker.demo.stage import Stage, set_up
 from worker.demo.verdict import judge
 from worker.maps import PUBLIC
-from worker.store import Store
 
 PATIENCE = 120
 """Seconds without a job that ends."""
@@ -54,20 +51,6 @@ _ONE = "SELECT row_key FROM rowmill.submissions ORDER BY lane <> 'replicate', id
 _UNFINISHED = "SELECT count(*) FROM rowmill.queue WHERE state <> 'held'"
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What the whole story plays on."""
-
-    screen: Screen
-    store: Store
-    fleet: Fleet
-    sandbox: Sandbox
-    shown: Sequence[Shown]
-
-    async def show(self) -> None:
-        self.screen.show(await counts(self.store, self.shown))
-
-
 async def demo(
     *, jobs: int, as_json: bool, directory: Path | None, platforms: Sequence[str] = ()
 ) -> int:
@@ -77,7 +60,7 @@ async def demo(
     logs.configure("error")  # the workers' own lines are in their log files
     began = time.monotonic()
     with Screen(silent=as_json) as screen:
-        async with demo_database(home) as dsn, _stage(screen, dsn, home, shown) as stage:
+        async with demo_database(home) as dsn, set_up(screen, dsn, home, shown) as stage:
             screen.say(f"{_listed(shown)}: tables attached; workers starting")
             kills, opened = await _play(stage, jobs)
             bill = await stage.sandbox.bill()
@@ -102,25 +85,6 @@ def _listed(shown: Sequence[Shown]) -> str:
     return ", ".join(
         one.name if one.schema == PUBLIC else f"{one.name} (schema {one.schema})" for one in shown
     )
-
-
-@asynccontextmanager
-async def _stage(
-    screen: Screen, dsn: str, home: Path, shown: Sequence[Shown]
-) -> AsyncIterator[Stage]:
-    await prepare(dsn, shown)
-    store = await Store.open(dsn)
-    try:
-        await order.watch(store)
-        sandbox = await Sandbox.start(home)
-        fleet = Fleet(dsn, sandbox.url, home, settings=sandbox.mail())
-        try:
-            yield Stage(screen, store, fleet, sandbox, shown)
-        finally:
-            await fleet.dismiss()
-            await sandbox.stop()
-    finally:
-        await store.close()
 
 
 async def _play(stage: Stage, jobs: int) -> tuple[int, int]:

@@ -183,7 +183,8 @@ def _change(target: Target) -> str:
                ready_at = CASE WHEN q.state IN ('ready', 'scheduled') AND {moved}
                                THEN v_ready ELSE q.ready_at END,
                state = CASE WHEN q.state IN ('ready', 'scheduled') AND {moved}
-                            THEN v_state ELSE q.state END
+                            THEN v_state ELSE q.state END,
+               note = CASE WHEN q.state IN ('ready', 'scheduled') AND {moved} THEN NULL ELSE q.note END
          WHERE q.source = {target.id} AND q.row_key = NEW.{key}::text;
     ELSE
         -- Made ready by someone: a finished row starts a new run; a running one is taken from its

@@ -9,8 +9,13 @@ turns.py       what the fleet may do only so often
 upkeep.py      partitions, sweeps, clean-up
 finding.py     which job a person means
 gates.py       pause, resume, limit
+fleet.py       who works
+draining.py    asking workers to leave
+pruning.py     taking away what is known of rows that are gone
 acts.py        retry, requeue, cancel, priority, resolve
 reports.py     what status reads
+listing.py     jobs as a list, a page at a time: filtering.py, selecting.py, telling.py, live.py
+following.py   jobs as they change
 story.py       what job show reads, and why a job waits
 migrations.py  the rowmill schema
 attaching.py   a platform's triggers and functions

@@ -131,9 +131,7 @@ async def _target(connection: Any, platform: Platform, source: Source) -> Target
         await _give_back(connection, source.name)
     source_id = await _source_row(connection, platform, source)
     columns = await live_columns(connection, source.table)
-    return Target(
-        platform, source, source_id, columns, await _partitioned(connection, source.table)
-    )
+    return Target(platform, source, source_id, columns, await partitioned(connection, source.table))
 
 
 async def _source_row(connection: Any, platform: Platform, source: Source) -> int:
@@ -172,7 +170,7 @@ async def unserved(value: Callable[..., Awaitable[Any]], source: Source) -> dict
     return missing
 
 
-async def _partitioned(connection: Any, table: str) -> bool:
+async def partitioned(connection: Any, table: str) -> bool:
     return bool(
         await connection.fetchval(
             "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass($1)", quoted(table)
@@ -190,7 +188,7 @@ async def regenerate(
     if not columns:
         return  # the table is gone; doctor and status report it
     target = Target(
-        platform, source, source_id, columns, await _partitioned(connection, source.table)
+        platform, source, source_id, columns, await partitioned(connection, source.table)
     )
     for statement in (*functions_sql(target), audit_function(platform)):
         await connection.execute(statement)

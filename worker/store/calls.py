@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from worker.store.store import Store
 
 LAST = 5
 """How many of a provider's latest ended calls are looked at, if they are of the last ten minutes."""
+
+THEIRS = ("auth", "quota", "transient")
+"""Kinds of failure that no other task would escape."""
 
 Who = tuple[str, str]
 """Provider and account."""
@@ -29,19 +34,16 @@ SELECT u.provider, count(*) AS calls, sum(u.estimate_cents) AS cents
 """
 
 # A failed call's result is its failure.
-_ENDED = """
-SELECT l.provider, l.account, count(*) AS ended, count(*) FILTER (WHERE l.kind = ANY ($2)) AS failed,
+ENDED = f"""
+SELECT l.provider, l.account, count(*) AS ended, count(*) FILTER (WHERE l.kind IN {THEIRS}) AS failed,
        (array_agg(l.kind || ': ' || coalesce(l.error, '') ORDER BY l.nth))[1] AS latest
   FROM (SELECT u.provider, u.account, u.error,
                CASE u.state WHEN 'failed' THEN u.result ->> 'kind' ELSE u.state::text END AS kind,
                row_number() OVER (PARTITION BY u.provider, u.account ORDER BY u.ended_at DESC) AS nth
           FROM rowmill.submissions u
          WHERE u.intended_at > now() - interval '10 minutes' AND u.state IN ('finished', 'failed')) l
- WHERE l.nth <= $1 GROUP BY l.provider, l.account
+ WHERE l.nth <= {LAST} GROUP BY l.provider, l.account
 """
-
-THEIRS = ("auth", "quota", "transient")
-"""Kinds of failure that no other task would escape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +70,16 @@ async def still_open(store: Store) -> dict[str, Open]:
 
 async def broken(store: Store) -> dict[Who, str]:
     """The providers and accounts whose latest calls all failed, and for no task's fault; with why."""
+    return reasons(await store.fetch(ENDED))
+
+
+def reasons(ended: Iterable[Mapping[str, Any]]) -> dict[Who, str]:
     return {
         (row["provider"], row["account"]): (
             f"the last {row['ended']} calls that ended failed, the latest as {row['latest']}"
             if row["ended"] > 1
             else f"the last call that ended failed as {row['latest']}"
         )
-        for row in await store.fetch(_ENDED, LAST, list(THEIRS))
+        for row in ended
         if row["failed"] == row["ended"]
     }

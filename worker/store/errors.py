@@ -12,8 +12,10 @@ StoreError
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import asyncpg
 
@@ -44,10 +46,18 @@ class Refused(StoreError):
     pass
 
 
+NAMES = {
+    Unavailable: "unavailable",
+    LockTimeout: "lock_timeout",
+    DeadWorker: "dead_worker",
+    MissingPartition: "missing_partition",
+    Refused: "refused",
+}
+
 _DATA_CLASSES = ("21", "22", "23", "38", "39", "44", "54", "P0")
 """Cardinality, data, integrity, routines, check options, limits, RAISE: the row's own fault."""
 
-_NO_ANSWER = (
+_NO_ANSWER: tuple[type[Exception], ...] = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # a statement on a connection that was just being cut
     OSError,
@@ -56,17 +66,34 @@ _NO_ANSWER = (
 )
 
 
+@dataclass(slots=True)
+class Traffic:
+    """What a store's statements met with, for those who count it."""
+
+    errors: Counter[str] = field(default_factory=Counter)
+    """By the name of ours."""
+    connections: int = 0
+    """Made since the beginning."""
+
+
 @contextmanager
-def translated() -> Iterator[None]:
+def translated(traffic: Traffic | None = None) -> Iterator[None]:
     """Turn asyncpg's errors into ours."""
     try:
         yield
-    except asyncpg.PostgresError as error:
-        raise _translate(error) from error
-    except ValueError as error:  # a parameter asyncpg can't encode
-        raise Refused(str(error)) from error
-    except _NO_ANSWER as error:
-        raise Unavailable(f"{type(error).__name__}: {error}") from error
+    except (asyncpg.PostgresError, ValueError, *_NO_ANSWER) as error:
+        ours = _ours(error)
+        if traffic is not None:
+            traffic.errors[NAMES[type(ours)]] += 1
+        raise ours from error
+
+
+def _ours(error: Exception) -> StoreError:
+    if isinstance(error, asyncpg.PostgresError):
+        return _translate(error)
+    if isinstance(error, ValueError):  # a parameter asyncpg can't encode; also an InterfaceError
+        return Refused(str(error))
+    return Unavailable(f"{type(error).__name__}: {error}")
 
 
 def _translate(error: asyncpg.PostgresError) -> StoreError:

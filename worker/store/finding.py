@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +17,23 @@ from worker.store.store import SourceInfo, Store
 
 class UnknownName(Exception):
     """There is no such lane, table or job; the message names those there are."""
+
+
+FEW = 20
+"""Names that one line can hold."""
+
+
+def names(known: Iterable[str]) -> str:
+    """As a message lists them."""
+    ordered = sorted(known)
+    more = f" and {len(ordered) - FEW} more" if len(ordered) > FEW else ""
+    return ", ".join(ordered[:FEW]) + more or "none yet"
+
+
+def nearest(given: str, known: Iterable[str]) -> str:
+    """The end of a message: what was meant, where one of them comes close."""
+    close = difflib.get_close_matches(given, sorted(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +67,32 @@ SELECT format_type(a.atttypid, NULL) FROM pg_attribute a
 """
 
 
+# A provider's task: its accounts are few, and one probe of the index for each.
+_OF_TASK = """
+WITH RECURSIVE account AS (
+    (SELECT u.provider, u.account FROM rowmill.submissions u WHERE u.external_id IS NOT NULL
+      ORDER BY u.provider, u.account LIMIT 1)
+    UNION ALL
+    SELECT n.provider, n.account
+      FROM account a CROSS JOIN LATERAL (
+           SELECT u.provider, u.account FROM rowmill.submissions u
+            WHERE u.external_id IS NOT NULL AND (u.provider, u.account) > (a.provider, a.account)
+            ORDER BY u.provider, u.account LIMIT 1) n
+)
+SELECT DISTINCT u.source, u.row_key
+  FROM account a CROSS JOIN LATERAL (
+       SELECT * FROM rowmill.submissions u
+        WHERE u.provider = a.provider AND u.account = a.account AND u.external_id = $1 LIMIT 1) u
+"""
+
+BEGINNING = re.compile(r"[0-9a-fA-F-]{6,36}")
+"""Of a uuid, as people copy it from a log."""
+CHOICES = 5
+
+
 async def find(store: Store, reference: str) -> list[Found]:
     """The jobs a person may mean by a row's key, or by `table/key`."""
-    sources = {source.name: source for source in await store.sources()}
-    prefix, slash, rest = reference.partition("/")
-    if slash and prefix in sources:
-        key, sources = rest, {prefix: sources[prefix]}
-    else:
-        key = reference
+    key, sources = await _read(store, reference)
     recorded = {row["name"] for row in await store.fetch(_RECORDED, key)}
     found = []
     for name, source in sources.items():
@@ -66,15 +104,56 @@ async def find(store: Store, reference: str) -> list[Found]:
     return found
 
 
-async def find_one(store: Store, reference: str) -> Found:
+async def find_one(store: Store, reference: str, *, exact: bool = False) -> Found:
+    """People may also name a job by a provider's task, or by how its key begins."""
     found = await find(store, reference)
+    if not found and not exact:
+        found = await _of_task(store, reference) or await _beginning(store, reference)
     if not found:
         names = ", ".join(source.name for source in await store.sources()) or "no table yet"
         raise UnknownName(f"no job {reference!r} in any attached table ({names})")
     if len(found) > 1:
-        choices = ", ".join(job.subject for job in found)
-        raise UnknownName(f"{reference!r} names more than one job: say which of {choices}")
+        choices = ", ".join(job.subject for job in found[:CHOICES])
+        more = ", …" if len(found) > CHOICES else ""
+        raise UnknownName(f"{reference!r} names more than one job: say which of {choices}{more}")
     return found[0]
+
+
+async def _read(store: Store, reference: str) -> tuple[str, dict[str, SourceInfo]]:
+    """The key, and the tables it may be of."""
+    sources = {source.name: source for source in await store.sources()}
+    prefix, slash, rest = reference.partition("/")
+    if slash and prefix in sources:
+        return rest, {prefix: sources[prefix]}
+    return reference, sources
+
+
+async def _of_task(store: Store, reference: str) -> list[Found]:
+    task, sources = await _read(store, reference)
+    rows = await store.fetch(_OF_TASK, task)
+    return [Found(row["source"], row["row_key"]) for row in rows if row["source"] in sources]
+
+
+async def _beginning(store: Store, reference: str) -> list[Found]:
+    """By the tables' own index: a uuid that begins so is between two others."""
+    start, sources = await _read(store, reference)
+    digits = start.replace("-", "")
+    if not BEGINNING.fullmatch(start) or not 6 <= len(digits) < 32:
+        return []
+    low, high = digits.ljust(32, "0"), digits.ljust(32, "f")
+    found: list[Found] = []
+    for name, source in sources.items():
+        table, key = quoted(_in_map(source)["table"]), ident(key_column(source))
+        if await store.value(_KEY_TYPE, table, key_column(source)) == "uuid":
+            rows = await store.fetch(
+                f"SELECT {key}::text AS key FROM {table} "
+                f"WHERE {key} BETWEEN $1::text::uuid AND $2::text::uuid ORDER BY {key} LIMIT $3",
+                low,
+                high,
+                CHOICES + 1,
+            )
+            found += [Found(name, row["key"]) for row in rows]
+    return found
 
 
 async def platform_row(store: Store, source: SourceInfo, key: str) -> PlatformRow | None:

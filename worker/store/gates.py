@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from shlex import quote
 
-from worker.store.finding import UnknownName
+from worker.store.finding import UnknownName, names, nearest
 from worker.store.store import Store, to_json
 
 EVERY = "*"
@@ -30,10 +31,12 @@ class Gate:
 
     @property
     def arguments(self) -> str:
-        """How `rowmill pause` and `resume` are told of it."""
+        """How `rowmill pause` and `resume` are told of it, in a shell: rows name their lanes."""
         if self.lane == EVERY:
-            return "--all" if self.source == EVERY else f"--source {self.source}"
-        return self.lane + ("" if self.source == EVERY else f" --source {self.source}")
+            return "--all" if self.source == EVERY else f"--source {quote(self.source)}"
+        return quote(self.lane) + (
+            "" if self.source == EVERY else f" --source {quote(self.source)}"
+        )
 
     def matches(self, lane: str, source: str) -> bool:
         return self.lane in (EVERY, lane) and self.source in (EVERY, source)
@@ -130,7 +133,7 @@ async def _known_lane(store: Store, lane: str, providers: Iterable[str]) -> str:
         return lane
     known = await known_lanes(store, providers)
     if lane not in known:
-        raise UnknownName(f"no lane {lane!r}; known lanes: {', '.join(known) or 'none yet'}")
+        raise UnknownName(f"no lane {lane!r}; known lanes: {names(known)}{nearest(lane, known)}")
     return lane
 
 
@@ -146,8 +149,10 @@ async def known_source(store: Store, source: str) -> str:
     for info in known:
         if source in (info.name, info.relation, info.relation.replace('"', "")):
             return info.name
-    names = ", ".join(info.name for info in known) or "none yet"
-    raise UnknownName(f"no attached table {source!r}; attached: {names}")
+    there = [info.name for info in known]
+    raise UnknownName(
+        f"no attached table {source!r}; attached: {names(there)}{nearest(source, there)}"
+    )
 
 
 LIMITS = ("max_running", "requests_per_minute", "tokens_per_minute")

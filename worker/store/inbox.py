@@ -67,6 +67,16 @@ def source_of(info: SourceInfo) -> Source:
     return next(source for source in platform.map.sources if source.name == info.name)
 
 
+def field_of(source: Source, row: Mapping[str, Any], field: str) -> Any:
+    """The value of the first column that the map fills with this field."""
+    sets = source.set
+    for group in (sets.progress, sets.failure, sets.success):
+        for column, filled_with in group.items():
+            if filled_with == field:
+                return row.get(column)
+    return None
+
+
 async def insert(store: Store, table: JobTable, row: Mapping[str, Any]) -> Inserted:
     """Put a row in unless its key is there already: once, however often it is asked for.
 

@@ -5,59 +5,102 @@ Judges what reports.py read, and reads nothing itself.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from worker.maps import builtin_platforms
-from worker.store.gates import Gate
+from worker.store.gates import EVERY, Gate
 
 Row = dict[str, Any]
 
 
-def needs_person(
-    lanes: list[Row],
-    sources: list[Row],
-    workers: list[Row],
-    held: list[Row],
-    unresolved: list[Row],
-) -> list[Row]:
+FIRST = 5
+"""How many of one kind are told one by one; the others are counted."""
+
+HOPELESS = ("auth", "quota")
+"""Failures of a provider that last until someone does something about its account."""
+
+
+def needs_person(report: Row, part: Mapping[str, list[Row]]) -> list[Row]:
+    """The worst first: what loses work or money, what stands still, what waits for a decision."""
     return [
-        *_tables(sources),
-        *_stuck_lanes(lanes, sources, workers),
-        *_held(held),
-        *_unresolved(unresolved),
+        *_tables(report["sources"]),
+        *_unresolved(part["unresolved"]),
+        *_stuck_lanes(report),
+        *_providers(report["providers"]),
+        *_held(part["held"], part["held_for"], sum(lane["held"] for lane in report["lanes"])),
     ]
 
 
-def notices(lanes: list[Row], gates: list[Row]) -> list[Row]:
+def notices(lanes: list[Row], gates: list[Row], budgets: list[Row]) -> list[Row]:
     """Worth knowing, but meant: nobody has to do anything about a pause, whosever it is."""
-    items = []
-    for row in gates:
-        gate = Gate(row["lane"], row["source"])
-        behind = sum(n["ready"] for n in lanes if gate.matches(n["lane"], n["source"]))
-        if row["paused"] and behind:
-            reason = f": {row['pause_reason']}" if row["pause_reason"] else ""
-            message = f"paused by {row['paused_by']}{reason}; {_jobs(behind)}"
-            items.append(_item("paused", gate.subject, message, f"rowmill resume {gate.arguments}"))
-        if row["closed_why"] and behind:
-            message = f"closed by its platform: {row['closed_why']}; {_jobs(behind)}"
-            items.append(_item("closed", gate.subject, message))
-        if row["broken_until"]:
-            until = (
-                f"left alone until {row['broken_until']}" if row["broken"] else "being tried again"
-            )
-            message = f"{until}: {row['broken_why']}; {_jobs(behind)}"
-            items.append(
-                _item("breaker", gate.subject, message, f"rowmill resume {gate.arguments}")
-            )
+    return [item for gate in gates for item in _gate(gate, lanes)] + [
+        _item(
+            "budget",
+            _budgeted(budget["lane"]),
+            f"{_dollars(budget['used_cents'])} of {_dollars(budget['limit_cents'])} "
+            f"a {budget['period']} are used; {_jobs(budget['waiting'])} "
+            f"for more until {budget['renewed_at'][:16].replace('T', ' ')} UTC",
+            f"rowmill budget set {'--all' if budget['lane'] == '*' else budget['lane']} "
+            f"--{budget['period']} CENTS",
+        )
+        for budget in budgets
+        if budget["waiting"]
+    ]
+
+
+def _gate(row: Row, lanes: list[Row]) -> list[Row]:
+    gate, items = Gate(row["lane"], row["source"]), []
+    behind = _behind(lane for lane in lanes if gate.matches(lane["lane"], lane["source"]))
+    if row["paused"] and behind.count:
+        reason = f": {row['pause_reason']}" if row["pause_reason"] else ""
+        message = f"paused by {row['paused_by']}{reason}; {behind}"
+        items.append(_item("paused", gate.subject, message, f"rowmill resume {gate.arguments}"))
+    if row["closed_why"] and behind.count:
+        message = f"closed by its platform: {row['closed_why']}; {behind}"
+        items.append(_item("closed", gate.subject, message))
+    if row["broken_until"]:
+        until = f"left alone until {row['broken_until']}" if row["broken"] else "being tried again"
+        message = f"{until}: {row['broken_why']}; {behind}"
+        items.append(_item("breaker", gate.subject, message, f"rowmill resume {gate.arguments}"))
     return items
+
+
+def _budgeted(lane: str) -> str:
+    return "everything" if lane == EVERY else f"lane {lane}"
+
+
+def _dollars(cents: str) -> str:
+    return f"${Decimal(cents) / 100:.2f}"
 
 
 def _item(kind: str, subject: str, message: str, *commands: str) -> Row:
     return {"kind": kind, "subject": subject, "message": message, "commands": list(commands)}
 
 
-def _jobs(count: int) -> str:
-    return "1 job waits" if count == 1 else f"{count} jobs wait"
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """How many jobs wait behind something, in words."""
+
+    count: int
+    about: bool
+
+    def __str__(self) -> str:
+        return _jobs(self.count, about=self.about)
+
+
+def _behind(lanes: Iterable[Row]) -> Behind:
+    told = list(lanes)
+    return Behind(
+        sum(lane["ready"] for lane in told), any(lane["ready_estimated"] for lane in told)
+    )
+
+
+def _jobs(count: int, *, about: bool = False) -> str:
+    return "1 job waits" if count == 1 else f"{'about ' if about else ''}{count} jobs wait"
 
 
 # --------------------------------------------------------------------------- tables and lanes
@@ -83,27 +126,22 @@ def _attach(platform: str) -> str:
     return f"rowmill attach {platform if known else 'path/to/map.toml'}"
 
 
-def _stuck_lanes(lanes: list[Row], sources: list[Row], workers: list[Row]) -> list[Row]:
+def _stuck_lanes(report: Row) -> list[Row]:
     """Ready jobs that nobody will take: not paused, and no live worker serves their lane."""
-    waiting = [lane for lane in lanes if lane["ready"] and not lane["paused"]]
-    live = [worker for worker in workers if worker["alive"] and not worker["draining"]]
-    served = {lane for worker in live for lane in worker["lanes"]}
-    reasons = {source["source"]: source["unserved"] for source in sources}
+    waiting = [lane for lane in report["lanes"] if lane["ready"] and not lane["paused"]]
+    live = [w for w in report["workers"] if w["alive"] and not w["draining"]]
     if waiting and not live:
-        total = sum(lane["ready"] for lane in waiting)
-        return [_item("no_workers", "fleet", f"{_jobs(total)}, and no worker runs", "rowmill run")]
-    return [
-        _stuck(lane, reasons.get(lane["source"], {}).get(lane["lane"]), sorted(served))
-        for lane in waiting
-        if lane["lane"] not in served
-    ]
+        message = f"{_behind(waiting)}, and no worker runs"
+        return [_item("no_workers", "fleet", message, "rowmill run")]
+    served = sorted({lane for worker in live for lane in worker["lanes"]})
+    return [_stuck(row, served) for row in report["unserved"] if not row["paused"]]
 
 
-def _stuck(lane: Row, reason: str | None, served: list[str]) -> Row:
-    name, count = lane["lane"], _jobs(lane["ready"])
+def _stuck(row: Row, served: list[str]) -> Row:
+    name, count = row["lane"], _jobs(row["waiting"], about=row["estimated"])
     silence = f"rowmill pause {name} --reason 'not yet'"
-    if reason is not None:
-        message = f"{count}: no worker can do {name} on this database, {reason}"
+    if row["why"] is not None:
+        message = f"{count}: no worker can do {name} on this database, {row['why']}"
         return _item("unserved", f"lane {name}", message, silence)
     message = (
         f"{count}: no live worker serves this lane (they serve {', '.join(served) or 'none'}); "
@@ -112,20 +150,33 @@ def _stuck(lane: Row, reason: str | None, served: list[str]) -> Row:
     return _item("unserved", f"lane {name}", message, f"rowmill run --lanes {name}", silence)
 
 
+def _providers(providers: list[Row]) -> list[Row]:
+    """A refused key or an empty account stays so until someone mends it there."""
+    return [
+        _item(
+            "provider",
+            f"provider {row['provider']}",
+            f"{row['why']}: look at its key and its account",
+            "rowmill providers",
+            f"rowmill resume {row['lane']}",
+        )
+        for row in providers
+        if row["state"] == "broken" and re.search(rf"\b({'|'.join(HOPELESS)}):", row["why"])
+    ]
+
+
 # --------------------------------------------------------------------------- jobs
 
 
-def _held(held: list[Row]) -> list[Row]:
+def _held(held: list[Row], causes: list[Row], total: int) -> list[Row]:
     items = [
         _item("held", row["job"], row["why"], *_commands(row["job"], "show", "retry", "cancel"))
         for row in held
     ]
-    more = (held[0]["total"] if held else 0) - len(held)
-    if more:
-        query = "SELECT * FROM rowmill.waiting WHERE state = 'held'"
-        items.append(
-            _item("held", f"{more} more", f"{more} more jobs are held", f'psql -c "{query}"')
-        )
+    more = total - len(held)
+    if more > 0:
+        message = f"{more} more jobs are held, for: {'; '.join(row['why'] for row in causes)}"
+        items.append(_item("held", f"{more} more", message, "rowmill jobs --state held"))
     return items
 
 
@@ -135,7 +186,7 @@ def _commands(job: str, *actions: str) -> list[str]:
 
 def _unresolved(unresolved: list[Row]) -> list[Row]:
     """A retry takes the same submission up again and asks the provider; it doesn't pay anew."""
-    return [
+    items = [
         _item(
             "unresolved_payment",
             row["job"],
@@ -146,3 +197,8 @@ def _unresolved(unresolved: list[Row]) -> list[Row]:
         )
         for row in unresolved
     ]
+    more = (unresolved[0]["total"] if unresolved else 0) - len(unresolved)
+    if more:
+        message = f"{more} more calls may have been paid, and no job looks after them"
+        items.append(_item("unresolved_payment", f"{more} more", message, "rowmill reconcile"))
+    return items

@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from worker.store.errors import translated
+from worker.store.errors import Traffic, translated
 
 Pool = Any
 """asyncpg's pool; its own types are generic over the record class and add nothing here."""
@@ -39,23 +39,51 @@ async def behind_pooler(dsn: str) -> bool:
         await connection.close()
 
 
-def connect_options(*, pooled: bool) -> dict[str, Any]:
-    options: dict[str, Any] = {"command_timeout": 60}
+STATEMENT_SECONDS = 60
+
+
+def connect_options(
+    *, pooled: bool, name: str = "rowmill", within: float = STATEMENT_SECONDS
+) -> dict[str, Any]:
+    options: dict[str, Any] = {"command_timeout": within}
     if pooled:
         return {**options, "statement_cache_size": 0}
-    return {**options, "server_settings": {"application_name": "rowmill", "jit": "off"}}
+    settings = {"application_name": name, "jit": "off"}
+    if within < STATEMENT_SECONDS:  # whoever asks for less is cut off by the server itself
+        settings["statement_timeout"] = f"{within * 1000:.0f}"
+    return {**options, "server_settings": settings}
 
 
-async def open_pool(dsn: str, size: int) -> tuple[Pool, bool]:
-    with translated():
+async def answers(dsn: str, within: float = 5.0) -> bool:
+    """Whether the server takes a new connection and answers on it."""
+    try:
+        async with asyncio.timeout(within):
+            connection = await connect(dsn)
+            try:
+                await connection.fetchval("SELECT 1")
+            finally:
+                connection.terminate()
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        return False
+    return True
+
+
+async def open_pool(
+    dsn: str, size: int, traffic: Traffic, *, name: str, within: float
+) -> tuple[Pool, bool]:
+    async def made(_connection: Any) -> None:
+        traffic.connections += 1
+
+    with translated(traffic):
         pooled = await behind_pooler(dsn)
         pool = await asyncpg.create_pool(
             dsn,
             min_size=1,
             max_size=size,
             connection_class=Connection,
+            init=made,
             max_inactive_connection_lifetime=300,
-            **connect_options(pooled=pooled),
+            **connect_options(pooled=pooled, name=name, within=within),
         )
     return pool, pooled
 
@@ -67,17 +95,19 @@ class Line:
     between a job's INSERT and its start that would be paid twice.
     """
 
-    def __init__(self, dsn: str, *, pooled: bool) -> None:
+    def __init__(self, dsn: str, *, pooled: bool, traffic: Traffic) -> None:
         self._dsn = dsn
+        self._traffic = traffic
         self._options = connect_options(pooled=pooled)
         self._connection: Any = None
         self._turn = asyncio.Lock()
 
     async def fetch(self, sql: str, *args: Any) -> list[Any]:
-        with translated():
+        with translated(self._traffic):
             async with self._turn:
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await asyncpg.connect(self._dsn, **self._options)
+                    self._traffic.connections += 1
                 return list(await self._connection.fetch(sql, *args))
 
     def close(self) -> None:

@@ -10,8 +10,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
 
-from worker.store.errors import translated
-from worker.store.pool import Line, Pool, open_pool
+from worker.store.errors import Traffic, translated
+from worker.store.pool import STATEMENT_SECONDS, Line, Pool, answers, open_pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,8 @@ class Claimed:
     tenant: str | None
     ready_at: datetime
     waited_ms: int
+    age_ms: int
+    """Since its row was enqueued: a schedule, earlier tries and their pauses are part of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Pulse:
     alive: bool
     claims: dict[int, int]
     """Queue id → token of everything that is still ours."""
+    drain: bool
+    """An operator wants this worker to leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,28 +99,48 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
+# Whether it was asked to drain is read beside the function, whose result older workers read, too.
+# Also of an incarnation that was given up before it heard.
+_HEARTBEAT = """
+SELECT h.alive, h.queue_ids, h.tokens,
+       (SELECT w.drain_asked_at IS NOT NULL FROM rowmill.workers w WHERE w.id = $1) AS drain
+  FROM rowmill.heartbeat($1, $2, $3) h
+"""
+
+
 class Store:
-    def __init__(self, pool: Pool, *, pooled: bool, dsn: str) -> None:
+    def __init__(
+        self, pool: Pool, *, pooled: bool, dsn: str, traffic: Traffic | None = None
+    ) -> None:
+        self.traffic = traffic or Traffic()
         self._pool = pool
-        self._line = Line(dsn, pooled=pooled)
+        self._line = Line(dsn, pooled=pooled, traffic=self.traffic)
         self.pooled = pooled
         self.dsn = dsn
 
     @classmethod
-    async def open(cls, dsn: str, size: int = 8) -> Self:
-        pool, pooled = await open_pool(dsn, size)
-        return cls(pool, pooled=pooled, dsn=dsn)
+    async def open(
+        cls, dsn: str, size: int = 8, *, name: str = "rowmill", within: float = STATEMENT_SECONDS
+    ) -> Self:
+        """`name` is what the server's own views call us, `within` the seconds a statement may take."""
+        traffic = Traffic()
+        pool, pooled = await open_pool(dsn, size, traffic, name=name, within=within)
+        return cls(pool, pooled=pooled, dsn=dsn, traffic=traffic)
+
+    async def answers(self) -> bool:
+        """Whether the database does, on a connection that nobody else has or waits for."""
+        return await answers(self.dsn)
 
     async def close(self) -> None:
         self._line.close()
         self._pool.terminate()
 
     async def fetch(self, sql: str, *args: Any) -> list[Any]:
-        with translated():
+        with translated(self.traffic):
             return list(await self._pool.fetch(sql, *args))
 
     async def value(self, sql: str, *args: Any) -> Any:
-        with translated():
+        with translated(self.traffic):
             return await self._pool.fetchval(sql, *args)
 
     @asynccontextmanager
@@ -139,7 +163,7 @@ class Store:
 
     async def script(self, sql: str) -> None:
         """Several statements without parameters."""
-        with translated():
+        with translated(self.traffic):
             await self._pool.execute(sql)
 
     # ------------------------------------------------------------------ workers
@@ -153,26 +177,23 @@ class Store:
         lanes: Sequence[str],
         slots: int,
         lease: float,
+        host: str | None = None,
     ) -> None:
         await self.value(
-            "SELECT rowmill.register($1, $2, $3, $4, $5, $6)",
+            "SELECT rowmill.register($1, $2, $3, $4, $5, $6, $7)",
             worker,
             name,
             version,
             list(lanes),
             slots,
             lease,
+            host,
         )
 
     async def heartbeat(self, worker: int, *, running: int, draining: bool) -> Pulse:
-        (row,) = await self.fetch(
-            "SELECT alive, queue_ids, tokens FROM rowmill.heartbeat($1, $2, $3)",
-            worker,
-            running,
-            draining,
-        )
+        (row,) = await self.fetch(_HEARTBEAT, worker, running, draining)
         claims = dict(zip(row["queue_ids"] or (), row["tokens"] or (), strict=True))
-        return Pulse(row["alive"], claims)
+        return Pulse(row["alive"], claims, bool(row["drain"]))
 
     async def rescue(self, worker: int) -> int:
         return int(await self.value("SELECT rowmill.rescue($1)", worker))
@@ -233,6 +254,7 @@ class Store:
                 tenant=r["tenant"],
                 ready_at=r["ready_at"],
                 waited_ms=r["waited_ms"],
+                age_ms=r["age_ms"],
             )
             for r in rows
         ]
@@ -288,10 +310,10 @@ class Store:
     async def add_pulses(self, rows: Sequence[Mapping[str, Any]]) -> None:
         await self.value(
             "INSERT INTO rowmill.pulses (worker, source, lane, started, succeeded, failed, retried,"
-            " yielded, waits, runs) SELECT worker, source, lane, started, succeeded, failed,"
-            " retried, yielded, waits, runs FROM jsonb_to_recordset($1::jsonb) AS r (worker bigint,"
+            " yielded, waits, runs, arrived) SELECT worker, source, lane, started, succeeded, failed,"
+            " retried, yielded, waits, runs, coalesce(arrived, '{}') FROM jsonb_to_recordset($1::jsonb) AS r (worker bigint,"
             " source text, lane text, started integer, succeeded integer, failed integer,"
-            " retried integer, yielded integer, waits integer[], runs integer[])",
+            " retried integer, yielded integer, waits integer[], runs integer[], arrived integer[])",
             to_json(list(rows)),
         )
 

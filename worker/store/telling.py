@@ -20,7 +20,7 @@ from worker.generate.lists import (
     tenant_by_rule,
     when,
 )
-from worker.generate.words import Target, ident, lane_of, literal, value_of
+from worker.generate.words import CANCELLED, Target, ident, lane_of, literal, value_of
 from worker.maps import Value
 from worker.store.filtering import Place
 from worker.store.live import Table
@@ -130,12 +130,15 @@ def _tries(target: Target, state: str, row: Mapping[str, Any]) -> tuple[int, int
     """Failed tries so far, and how many of them are followed by another one."""
     tries = target.source.tries
     if tries is None:
-        told = row["queue_tries"] if row["queue_tries"] is not None else row["failed_tries"]
-        return told or 0, target.source.max_retries
+        told = row["queue_tries"]
+        if told is None:
+            # A cancel is recorded as an end of the try it came in.
+            told = (row["failed_tries"] or 0) - (row["error_kind"] == CANCELLED)
+        return max(told, 0), target.source.max_retries
     failed, most = row["counted_tries"] or 0, row["most_tries"]
     if tries.counts == "retries":
         return failed, tries.default_max if most is None else most
-    this = state in {"running", "completed"}  # a try that hasn't failed
+    this = state in {"running", "held", "completed"}  # a try that hasn't failed
     return max(failed - this, 0), max((tries.default_max + 1 if most is None else most) - 1, 0)
 
 
@@ -250,4 +253,5 @@ def _times(target: Target) -> _Part:
 
 def _readable(moment: str) -> str:
     """In years that every client can read."""
-    return f"least(greatest({moment}, timestamptz '1000-01-01'), timestamptz '9000-01-01')"
+    clamped = f"least(greatest({moment}, timestamptz '1000-01-01'), timestamptz '9000-01-01')"
+    return f"CASE WHEN {moment} IS NOT NULL THEN {clamped} END"

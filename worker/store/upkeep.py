@@ -12,6 +12,7 @@ from worker.maps import Partitions, Platform, Source
 from worker.store import turns
 from worker.store.attaching import unserved
 from worker.store.finding import Found
+from worker.store.reports import BUCKETS
 from worker.store.store import Store, to_json
 
 _MONTHS = """
@@ -167,6 +168,59 @@ async def missing_triggers(store: Store) -> list[str]:
         " GROUP BY s.name"
     )
     return [row["missing"] for row in rows]
+
+
+def _summed(column: str) -> str:
+    return f"ARRAY[{', '.join(f'sum({column}[{n}])::integer' for n in range(1, BUCKETS + 1))}]"
+
+
+# Worker 0 is nobody in particular. Two workers at once: the second finds what the first left.
+_CONDENSE = f"""
+WITH told AS (
+    DELETE FROM rowmill.pulses WHERE worker <> 0 AND at < now() - interval '80 seconds' RETURNING *
+)
+INSERT INTO rowmill.pulses (at, worker, source, lane, started, succeeded, failed, retried, yielded, waits, runs)
+SELECT max(at), 0, source, lane, sum(started), sum(succeeded), sum(failed), sum(retried), sum(yielded),
+       {_summed("waits")}, {_summed("runs")}
+  FROM told GROUP BY date_bin('30 seconds', at, '2000-01-01'), source, lane
+"""
+
+
+async def condense(store: Store) -> None:
+    """What workers told every two seconds becomes a line per lane and half minute, once it is a minute old.
+
+    Whoever reads an hour of it reads hundreds of lines then, and not tens of thousands.
+    """
+    await store.value(_CONDENSE)
+
+
+# Calls whose intent is being committed just now are left to the next round.
+_SUM_UP = """
+WITH today AS MATERIALIZED (
+    SELECT u.id, u.lane, u.source, u.provider, u.cost_cents,
+           u.state IN ('intent', 'accepted', 'unknown') AS pending
+      FROM rowmill.submissions u
+     WHERE u.intended_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+       AND u.intended_at < now() - interval '1 minute'
+       AND NOT EXISTS (SELECT FROM rowmill.spending s WHERE s.until > now() - interval '10 minutes')
+), sums AS (
+    SELECT t.lane, t.source, t.provider, sum(t.cost_cents) AS cents
+      FROM today t WHERE NOT t.pending GROUP BY t.lane, t.source, t.provider
+)
+INSERT INTO rowmill.spending AS s (since, until, sums, pending)
+SELECT date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC', now() - interval '1 minute',
+       (SELECT coalesce(jsonb_agg(u), '[]') FROM sums u),
+       ARRAY(SELECT t.id FROM today t WHERE t.pending)
+ WHERE EXISTS (SELECT FROM today)
+ON CONFLICT (one) DO UPDATE
+   SET since = excluded.since, until = excluded.until, sums = excluded.sums, pending = excluded.pending
+ WHERE s.until < excluded.until
+"""
+
+
+async def sum_up(store: Store) -> None:
+    """What the calls of today cost, for reports; a cost that changed since it was known is seen then."""
+    await store.value(_SUM_UP)
 
 
 async def clean_up(store: Store) -> None:

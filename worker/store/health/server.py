@@ -1,4 +1,4 @@
-"""What `rowmill doctor` asks the server about: how durable a commit is, and what paid calls brought."""
+"""How durable a commit is on this server, and what a failover may have lost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from worker.store.store import Store
@@ -32,30 +31,6 @@ SELECT pg_is_in_recovery() AS in_recovery,
        ARRAY(SELECT r.rolname::text FROM pg_roles r WHERE r.rolname = ANY ($1)) AS roles
 """
 
-# The last thirty days: what is older was looked at, or never will be.
-_UNDELIVERED = """
-SELECT u.source, count(*) AS calls, sum(u.cost_cents) AS cents, min(u.row_key) AS example
-  FROM rowmill.submissions u
- WHERE u.intended_at > now() - interval '30 days'
-   AND u.state = 'finished' AND u.delivered_at IS NULL AND u.cost_cents > 0
-   AND NOT EXISTS (SELECT FROM rowmill.queue q JOIN rowmill.sources s ON s.id = q.source
-                    WHERE s.name = u.source AND q.row_key = u.row_key AND q.run = u.run)
- GROUP BY u.source ORDER BY u.source
-"""
-
-_STUCK = """
-SELECT c.chore, c.subject, c.error FROM rowmill.schedules c
- WHERE c.error IS NOT NULL AND EXISTS (SELECT FROM rowmill.sources s WHERE s.platform = c.platform)
- ORDER BY 1, 2
-"""
-
-_UNAUDITED = """
-SELECT f.platform, count(*) AS acts, (array_agg(f.why ORDER BY a.id DESC))[1] AS why
-  FROM rowmill.actions a, jsonb_each_text(a.detail -> 'audit_failed') AS f (platform, why)
- WHERE a.at > now() - interval '30 days' AND a.detail ? 'audit_failed'
- GROUP BY f.platform ORDER BY f.platform
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -76,31 +51,6 @@ class Lost:
     until: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Undelivered:
-    source: str
-    calls: int
-    cents: Decimal
-    example: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stuck:
-    """A view that couldn't be refreshed, or a table whose old rows couldn't be removed."""
-
-    chore: str
-    subject: str
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unaudited:
-    platform: str
-    acts: int
-    why: str
-    """Of the last one."""
-
-
 async def server(store: Store, roles: list[str]) -> Server:
     """`roles`: names that tell a managed service; those that exist come back."""
     ((row),) = await store.fetch(_SERVER, roles)
@@ -113,17 +63,3 @@ async def lost(store: Store) -> Lost | None:
     """The time whose commits a failover or a restore may have lost, if that was in the last day."""
     ((row),) = await store.fetch("SELECT gap_since, gap_until FROM rowmill.gap(false)")
     return Lost(row["gap_since"], row["gap_until"]) if row["gap_since"] else None
-
-
-async def undelivered(store: Store) -> list[Undelivered]:
-    """Results that were paid for, and whose job is over without them."""
-    return [Undelivered(**dict(row)) for row in await store.fetch(_UNDELIVERED)]
-
-
-async def stuck(store: Store) -> list[Stuck]:
-    return [Stuck(**dict(row)) for row in await store.fetch(_STUCK)]
-
-
-async def unaudited(store: Store) -> list[Unaudited]:
-    """Operators' acts that a platform's audit.sql couldn't record."""
-    return [Unaudited(**dict(row)) for row in await store.fetch(_UNAUDITED)]

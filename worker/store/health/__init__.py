@@ -1,0 +1,1 @@
+"""What `rowmill doctor` asks the database, by subject. Reads only, and bounded at any size."""
