@@ -69,7 +69,7 @@ class Act:
     def _refused_requeue(self, aim: Aim) -> str | None:
         calls = aim.calls
         if aim.state in UNFINISHED:
-            return "waiting" if aim.state in ("ready", "scheduled") else _as_told(aim)
+            return "waiting" if aim.state in ("ready", "scheduled") else aim.state
         if calls.in_doubt:
             return "in_doubt"
         if calls.open:

@@ -23,7 +23,7 @@ from tests.database.support import (
     set_status,
 )
 from tests.database.test_requeue import submit
-from worker.acting import retrying
+from worker.acting import requeueing, retrying
 from worker.store import Refused, Store, acts, aims
 from worker.store.acts import Seen, WrongPriority, priority_value
 from worker.store.finding import Found
@@ -124,6 +124,9 @@ async def test_unfinished_jobs_are_left_as_they_are(
         for key in (ready, running.key, held.key, later.key)
     ]
     assert said == ["waiting", "running", "held", "waiting"]
+    keys = [ready, running.key, held.key, later.key]
+    found = await aims.aims(store, [Found(JOBS, key) for key in keys])
+    assert [requeueing(anew=False).refusal(aim) for aim in found] == said, "as it was foretold"
     assert [dict(row) for row in (await queued(connection)).values()] == before
 
 
@@ -153,6 +156,8 @@ async def test_what_is_paid_for_or_may_be_is_never_dropped_silently(  # noqa: PL
     (key,) = await add_videos(connection)
     await hand.fail(await hand.take())
     await submit(connection, key, 1, state, delivered=delivered)
+    (aim,) = await aims.aims(store, [Found(JOBS, key)])
+    assert (requeueing(anew=False).refusal(aim) or "requeued") == verdict, "as it is foretold"
     assert await acts.requeue(store, JOBS, key, WHO) == verdict
     if verdict == "requeued":
         return

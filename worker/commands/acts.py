@@ -268,11 +268,17 @@ def priority(
     ],
 ) -> None:
     """
-    Let jobs that wait run before others, or after them: sets the priority in their rows.
+    Give unfinished jobs another priority: they run before others, or after them.
+
+    Where the table has a priority of its own, that column is written, and its rank follows; where it
+    has none, the job's rank is set, 1 to 20, higher first. A running job has it once it comes back.
 
     rowmill priority 9e0f06a0-22a3-4071-9831-b02b6524d6af --to 10
 
     rowmill priority --source generation_jobs --state ready --older-than 1h --to 9 --dry-run
+    \f
+    A priority must be one of its map's scale (`rowmill map check` shows them): 1 to 10, any integer, or one of its words; else nothing is done, and the exit code is 2. A rank that was set lasts until the job is over, or
+    until someone changes the row's status, schedule, lane or tenant. By options it looks for running, ready, scheduled and held jobs.
     """
     from worker.acting import prioritising
     from worker.store import acts
