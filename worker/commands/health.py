@@ -49,6 +49,8 @@ One check that fails, or takes longer than five seconds, hides no other: it beco
 Of large tables a sample is looked at. Rights are those of the role that workers are connected as,
 where that can be seen, and else of this command's own. What is said of this shell
 (`environment.…`) and of the network holds for here; a worker's machine may differ.
+Providers are asked for what costs nothing (their models, the account); where there is no such
+request, only their host is. In the storage `rowmill-doctor/…` is written, read and deleted.
 
 {reference()}
 """

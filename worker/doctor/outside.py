@@ -97,10 +97,7 @@ async def storage(patient: Patient) -> list[Finding]:
             return []
         why = "it gives back something else than what was written"
     evidence = f"{_without_password(url)}: {why}"
-    fix = (
-        "ROWMILL_STORAGE_URL and its credentials, or the rights on that directory; outputs that "
-        "can't be stored are kept by their provider for a while only"
-    )
+    fix = "ROWMILL_STORAGE_URL and its credentials, or the rights on that directory"
     return [Finding("storage.unreachable", "error", "storage", evidence, fix)]
 
 

@@ -37,7 +37,11 @@ def _summary(report: dict[str, Any]) -> str:
     if not findings:
         return "Nothing is left." if report["repaired"] else "Nothing found."
     count = Counter(finding["severity"] for finding in findings)
-    said = ", ".join(f"{count[name]} {name}" for name in STYLES if count[name])
+    said = ", ".join(
+        f"{count[name]} {name}{'s' if count[name] > 1 and name != 'info' else ''}"
+        for name in STYLES
+        if count[name]
+    )
     mendable = sum(finding["repairable"] for finding in findings)
     if mendable and not report["repaired"]:
         said += f"; rowmill doctor --repair mends {mendable} of them"
