@@ -442,19 +442,17 @@ class Worker:
             self.consumer.bell.set()
 
 
+TOLD = {"fail": "job.failed", "hold": "job.held", "retry": "job.retried"}
+"""Successes are many and say nothing new; these someone may look for."""
+
+
 def _tell(settlement: Settlement) -> None:
-    """Successes are many and say nothing new; these someone may look for."""
-    tell = {"fail": log.warning, "hold": log.warning, "retry": log.info}.get(settlement.verb)
-    if tell is None:
-        return
-    event = {"fail": "job.failed", "hold": "job.held", "retry": "job.retried"}[settlement.verb]
-    tell(
-        event,
-        **about(settlement),
-        error=settlement.error,
-        error_kind=settlement.error_kind,
-        error_code=settlement.error_code,
-    )
+    event = TOLD.get(settlement.verb)
+    if event is not None:
+        tell = log.info if settlement.verb == "retry" else log.warning
+        kind, code = settlement.error_kind, settlement.error_code
+        told = {"error": settlement.error, "error_kind": kind, "error_code": code}
+        tell(event, **about(settlement), **told)
 
 
 _UNDONE = """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import structlog
@@ -20,6 +21,7 @@ from worker.redaction import redacted
 from worker.transitions import Settlement, Try
 
 _handler: logging.Handler | None = None
+_job: ContextVar[Try | None] = ContextVar("job", default=None)
 
 
 def configure(
@@ -34,6 +36,7 @@ def configure(
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_job,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -127,8 +130,20 @@ def about(job: Try | Settlement) -> dict[str, Any]:
 
 
 def bind_job(job: Try) -> None:
-    """Say in every further line of this task which job it is about."""
-    structlog.contextvars.bind_contextvars(**about(job))
+    """Say in every further line of this task which job it is about.
+
+    The fields are made when there is a line to write: most jobs write none.
+    """
+    _job.set(job)
+    structlog.contextvars.bind_contextvars(source=job.source, key=job.key)  # for jobs/failpoints.py
+
+
+def _add_job(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    job = _job.get()
+    if job is not None:
+        for name, value in about(job).items():
+            event.setdefault(name, value)
+    return event
 
 
 FIRST = (
