@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import re
 import signal
 from collections.abc import AsyncIterator
@@ -23,6 +24,7 @@ from tests.process.rows import add_media
 from tests.process.seat import Seat, kept
 from worker.embedded import EmbeddedPostgres
 from worker.store import Store
+from worker.watch.picture import picture
 
 pytestmark = pytest.mark.process
 
@@ -344,3 +346,11 @@ async def test_where_nothing_can_be_drawn_it_says_what_to_do(
         assert "rowmill status" in seat.text.replace("\n", "")
     finally:
         await seat.leave()
+
+
+async def test_the_same_screen_as_a_picture(postgres: EmbeddedPostgres) -> None:
+    svg = await picture(postgres.dsn(), (120, 30), reports=1, keys=("tab",))
+    assert svg.startswith("<svg")
+    shown = html.unescape(re.sub(r"<[^>]*>", "", svg)).replace("\xa0", " ")
+    assert "━ Running" in shown
+    assert "media:video" in shown

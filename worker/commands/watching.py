@@ -51,8 +51,9 @@ def watch(
     Whatever changes something asks first, and is recorded in `rowmill.actions` like the command of
     the same name. The report and the running jobs are asked for in turns, `--every` seconds apart
     or more: a statement at a time, ended by the server after ten seconds, and after a slow answer
-    a rest as long. While the database doesn't answer, the last picture stays, with since when and
-    why; nothing needs to be started again.
+    a rest as long. What a key asks for (a job, what a lane does next, an act) comes on top. While
+    the database doesn't answer, the last picture stays, with since when and why; nothing needs to
+    be started again.
 
     It draws with the terminal's own sixteen colours, or none where `NO_COLOR` is set, doesn't take
     the mouse, and sends only what changed. The exit code is 0 after `q`, 2 where there is no
