@@ -18,9 +18,15 @@ RUN useradd --uid 10001 --create-home --home-dir /var/lib/rowmill rowmill \
 COPY --from=build /opt/rowmill /opt/rowmill
 ENV PATH=/opt/rowmill/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    ROWMILL_HTTP_HOST=0.0.0.0 \
+    ROWMILL_HTTP_PORT=9464
 USER 10001
 WORKDIR /var/lib/rowmill
+EXPOSE 9464
+# Unhealthy is who makes no turn although the database answers, not who waits for a database.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=4 CMD ["python", "-c", \
+    "import os, urllib.request as u; u.urlopen(f'http://127.0.0.1:{os.environ[\"ROWMILL_HTTP_PORT\"]}/healthz', timeout=4)"]
 # Stop claiming, finish or hand back within the grace period, exit 0. A second one exits at once.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["rowmill"]

@@ -373,9 +373,10 @@ END $$;
 -- Name: counted(integer, integer); Type: FUNCTION; Schema: rowmill; Owner: -
 --
 
-CREATE FUNCTION rowmill.counted(p_pages integer DEFAULT 200, p_exact integer DEFAULT 1000) RETURNS TABLE(lane text, source smallint, ready bigint, scheduled bigint, running bigint, held bigint, over_budget bigint, arrived bigint, oldest timestamp with time zone, ready_estimated boolean, scheduled_estimated boolean, held_estimated boolean)
+CREATE FUNCTION rowmill.counted(p_pages integer DEFAULT 200, p_exact integer DEFAULT 500) RETURNS TABLE(lane text, source smallint, ready bigint, scheduled bigint, running bigint, held bigint, over_budget bigint, arrived bigint, oldest timestamp with time zone, ready_estimated boolean, scheduled_estimated boolean, held_estimated boolean)
     LANGUAGE plpgsql STABLE
     SET enable_seqscan TO 'off'
+    SET enable_bitmapscan TO 'off'
     SET jit TO 'off'
     SET plan_cache_mode TO 'force_generic_plan'
     AS $$

@@ -79,6 +79,8 @@ class Act:
     async def upon(self, store: Store, aim: Aim, who: str, seen: Seen | None) -> Did:
         job = aim.job
         if self.name == "resolve":
+            # Of a row that is gone there is only the ledger to look at.
+            seen = None if aim.state == "missing" else seen
             return Did(await acts.resolve(store, job, who=who, seen=seen, **self.given))
         return await acts.act(
             store, self.name, job, who, given=self._given_to(job.source), seen=seen
@@ -167,6 +169,11 @@ class Result:
     did: Did | None = None
     error: StoreError | None = None
 
+    @property
+    def unsure(self) -> bool:
+        """The database gave no answer: it may be done all the same."""
+        return _no_answer(self.error)
+
 
 @dataclass(slots=True)
 class Stopping:
@@ -192,7 +199,7 @@ async def carry_out(
     async def one_after_the_other() -> None:
         for number, aim in _until(stopping, numbered):
             results[number] = await _upon(store, act, aim, who, seen(aim))
-            if _no_answer(results[number].error):
+            if results[number].unsure:  # the others would fare alike
                 stopping.asked = True
             told(results[number])
 
@@ -217,5 +224,4 @@ async def _upon(store: Store, act: Act, aim: Aim, who: str, seen: Seen | None) -
 
 
 def _no_answer(error: StoreError | None) -> bool:
-    """The database is gone: the others would fare alike."""
     return error is not None and not error.sqlstate and not isinstance(error, LockTimeout)

@@ -105,7 +105,7 @@ class Inbox:
 
     async def priority(self, fields: Mapping[str, Any]) -> Answer:
         message = Priority.model_validate(fields)
-        job = await finding.find_one(self.store, message.text)
+        job = await finding.find_one(self.store, message.text, exact=True)
         (info,) = [s for s in await self.store.sources() if s.name == job.source]
         to = acts.priority_value(info, message.to)
         did = await acts.prioritise(self.store, job.source, job.key, to, WHO)

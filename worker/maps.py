@@ -208,7 +208,7 @@ class Sets(Strict):
     failure: Assignments = {}
     cancel: Assignments = {}
     requeue: Assignments = {}
-    """Written when an operator retries a finished row (with its try count set to 0)."""
+    """Written when an operator retries or requeues a finished row (its try count is set to 0)."""
 
 
 class Source(Strict):

@@ -26,7 +26,10 @@ _USERINFO = re.compile(r"(://[^\s:/@]*:)[^\s/@]+@")
 """A DSN's or URL's password."""
 _USER_ALONE = re.compile(r"(https?://)[^\s:/@]+@", re.IGNORECASE)
 """On the web, a user without a password is a token. Of a DSN it is only a user."""
-_SCHEME = re.compile(r"\b(Bearer|Basic|Token) [\w.~+/=-]+")
+_SCHEME = re.compile(
+    r"\b([Bb]earer(?= )|(?:[Bb]asic|[Tt]oken)(?= [\w.~+/=-]{0,80}\d| [\w.~+/=-]{16})) [\w.~+/=-]+"
+)
+"""After the words that people use, too, only what looks like a key."""
 _PARAMETER = re.compile(
     r"([?&][\w.-]{0,60}(?:key|secret|token|signature|sig|password|credential|auth)=)[^\s&\"'<>]+",
     re.IGNORECASE,
@@ -43,7 +46,7 @@ _NAMED = re.compile(
 After a colon without quotes only what looks like a key: "API_KEY: it is missing" is no secret.
 """
 
-_WORTH_A_LOOK = re.compile(r"[=:]|Bearer |Basic |Token ")
+_WORTH_A_LOOK = re.compile(r"[=:]|[Bb]earer |[Bb]asic |[Tt]oken ")
 """Nothing of all that comes without one of these; most values have none."""
 
 DEPTH = 8

@@ -8,11 +8,11 @@
 --
 -- p_pages is how many pages are read, p_exact up to which number a lane is counted (less, where there
 -- are very many lanes). `arrived` are the rows of the last minute that are still unfinished.
-CREATE OR REPLACE FUNCTION rowmill.counted(p_pages integer DEFAULT 200, p_exact integer DEFAULT 1000)
+CREATE OR REPLACE FUNCTION rowmill.counted(p_pages integer DEFAULT 200, p_exact integer DEFAULT 500)
 RETURNS TABLE (lane text, source smallint, ready bigint, scheduled bigint, running bigint, held bigint,
                over_budget bigint, arrived bigint, oldest timestamptz,
                ready_estimated boolean, scheduled_estimated boolean, held_estimated boolean)
-LANGUAGE plpgsql STABLE SET enable_seqscan = off SET jit = off
+LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
     SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE

@@ -150,10 +150,10 @@ async def jobs_of(platform: str, connection: Any, store: Store) -> dict[str, Kno
     }
     for turn, keys in turns.items():
         for key in keys:
-            known[key] = replace(known[key], **what[turn])  # type: ignore[arg-type]
+            known[key] = replace(known[key], **what[turn])
             if turn == 6 and TABLES[known[key].source][3] is None:
                 said = {"error_kind": "cancelled", "error": "an operator cancelled it"}
-                known[key] = replace(known[key], **said)  # type: ignore[arg-type]
+                known[key] = replace(known[key], **said)
     return known
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -22,8 +23,10 @@ from tests.database.support import (
     set_status,
 )
 from tests.database.test_requeue import submit
-from worker.store import Refused, Store, acts
+from worker.acting import retrying
+from worker.store import Refused, Store, acts, aims
 from worker.store.acts import Seen, WrongPriority, priority_value
+from worker.store.finding import Found
 
 WHO = "ann@desk"
 JOBS = "generation_jobs"
@@ -289,3 +292,19 @@ async def test_what_changed_since_it_was_shown_is_not_touched(
 
 async def version(store: Store, key: str) -> str:
     return str(await store.value(f"SELECT version FROM rowmill.about_{JOBS}(ARRAY[$1])", key))
+
+
+async def test_a_filter_for_retries_leaves_those_that_wait_for_their_own_time(
+    ebook: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(ebook), await open_store(ebook)
+    hand = await Hand.hire(store)
+    (tried,) = await add_background(connection)
+    await hand.retry(await hand.take(), after=3600)
+    (planned,) = await add_background(
+        connection, scheduled_at=datetime.now(UTC) + timedelta(days=1)
+    )
+    found = await aims.aims(store, [Found("background_jobs", key) for key in (tried, planned)])
+    assert [aim.state for aim in found] == ["scheduled", "scheduled"]
+    assert [retrying().meant(aim, ()) for aim in found] == [True, False]
+    assert [retrying().meant(aim, ("scheduled",)) for aim in found] == [True, True]

@@ -153,7 +153,7 @@ async def test_what_is_told_of_it(db: Any, store: Store) -> None:
     assert source["unserved"] == {"background:Gild": "table Atelier.GoldLeaf does not exist here"}
     told = await story.job(store, "orders", key)
     assert (told["relation"], told["row"]["JobType"]) == (RELATION, "Paint")
-    assert told["why"] == "ready: none ahead of it in lane replicate"
+    assert (told["why"], told["ahead"]) == ("ready: waits its turn", 0)
     assert await finding.find_one(store, key) == finding.Found("orders", key)
     await db.execute(MISSING)
     (item,) = (await reports.status(store))["needs_person"]

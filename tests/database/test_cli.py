@@ -470,7 +470,7 @@ async def test_retry_and_cancel(
     said = await rowmill(photomemory, "retry", key)
     assert (said.code, "it is running" in said.err) == (1, True)
     said = await rowmill(photomemory, "cancel", key, "--json")
-    assert (said.code, said.json["verdict"], said.json["done"]) == (0, "cancelled", True)
+    assert (said.code, said.json["done"], said.json["jobs"][0]["verdict"]) == (0, 1, "cancelled")
     assert await queued(connection) == {}
     for command in ("retry", "cancel"):
         said = await rowmill(photomemory, command, MISSING)

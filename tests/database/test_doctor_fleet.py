@@ -39,21 +39,23 @@ async def db(photomemory: str, connect: Connect) -> Any:
 async def test_workers_that_are_gone(db: Any, store: Store) -> None:
     hand, _ = await at_work(db, store, 2)
     await fell_silent(db, hand, 2 * 600)
-    assert "fleet.silent" not in await found(store), "a rescue may still come"
+    assert "fleet.silent" not in await found(store, only=("fleet",)), "a rescue may still come"
     await fell_silent(db, hand, 4 * 600)
-    finding = (await found(store))["fleet.silent"]
+    finding = (await found(store, only=("fleet",)))["fleet.silent"]
     assert "2 job(s) of its wait, and no worker lives" in finding["evidence"]
     assert finding["fix"].startswith("rowmill run")
     other = await Hand.hire(store)
-    finding = (await found(store))["fleet.silent"]
+    finding = (await found(store, only=("fleet",)))["fleet.silent"]
     assert "those that live don't give it up" in finding["evidence"]
     await db.execute("DELETE FROM rowmill.workers WHERE id = $1", hand.id)
-    assert "fleet.abandoned" not in await found(store), "claimed a moment ago"
-    findings = await found(store, rescue=0.0)
+    assert "fleet.abandoned" not in await found(store, only=("fleet",)), "claimed a moment ago"
+    findings = await found(store, only=("fleet",), rescue=0.0)
     assert findings["fleet.abandoned"]["evidence"].startswith("2 job(s) are claimed by workers")
     await has_lived(db, other)
     assert await store.rescue(other.id) == 2
-    assert not {"fleet.abandoned", "fleet.silent"} & set(await found(store, rescue=0.0))
+    assert not {"fleet.abandoned", "fleet.silent"} & set(
+        await found(store, only=("fleet",), rescue=0.0)
+    )
 
 
 @provokes("fleet.crashes")
@@ -67,27 +69,31 @@ async def test_workers_that_die_at_once(db: Any, store: Store) -> None:
             str(number),
         )
         if number == 2:
-            assert "fleet.crashes" in await found(store)
+            assert "fleet.crashes" in await found(store, only=("fleet",))
             await db.execute(
                 "UPDATE rowmill.workers SET stopped_at = heartbeat_at WHERE id = $1", hand.id
             )
-            assert "fleet.crashes" not in await found(store), "this one left by itself"
-    finding = (await found(store))["fleet.crashes"]
+            assert "fleet.crashes" not in await found(store, only=("fleet",)), (
+                "this one left by itself"
+            )
+    finding = (await found(store, only=("fleet",)))["fleet.crashes"]
     assert (finding["subject"], finding["evidence"][:14]) == ("host box", "3 workers died")
 
 
 @provokes("versions.mixed", "versions.here")
 async def test_versions(db: Any, store: Store) -> None:
     old, new = await Hand.hire(store), await Hand.hire(store)
-    assert "versions.mixed" not in await found(store)
+    assert "versions.mixed" not in await found(store, only=("versions",))
     await db.execute("UPDATE rowmill.workers SET version = 'next' WHERE id = $1", new.id)
-    assert (await found(store))["versions.mixed"]["severity"] == "info", "it is being rolled out"
+    assert (await found(store, only=("versions",)))["versions.mixed"]["severity"] == "info", (
+        "it is being rolled out"
+    )
     await db.execute("UPDATE rowmill.workers SET started_at = now() - interval '2 hours'")
-    finding = (await found(store))["versions.mixed"]
+    finding = (await found(store, only=("versions",)))["versions.mixed"]
     assert finding["severity"] == "warning"
     assert "1 of next, 1 of test" in finding["evidence"]
     await store.retire(old.id)
-    assert "versions.mixed" not in await found(store)
+    assert "versions.mixed" not in await found(store, only=("versions",))
 
 
 @provokes("fleet.unserved")
@@ -103,9 +109,9 @@ async def test_calls_that_stay_open(db: Any, store: Store) -> None:
     hand, (work,) = await at_work(db, store)
     journal = journal_of(store, work, hand)
     await journal.accepted((await intend(journal)).id, external_id="x-1", ref={"id": "x-1"})
-    assert "payments.open" not in await found(store)
+    assert "payments.open" not in await found(store, only=("payments",))
     await db.execute("UPDATE rowmill.submissions SET accepted_at = now() - interval '25 hours'")
-    finding = (await found(store))["payments.open"]
+    finding = (await found(store, only=("payments",)))["payments.open"]
     assert finding["subject"] == "provider replicate"
     assert finding["evidence"].startswith("1 call(s) of account acct")
     assert work.key in finding["evidence"]
@@ -117,7 +123,7 @@ async def test_a_record_that_could_not_be_written(db: Any, store: Store) -> None
     await db.execute(
         "INSERT INTO rowmill.actions (who, action, subject) VALUES ('ann', 'pause', 'everything')"
     )
-    assert "audit_logs" in (await found(store))["audit.failed"]["evidence"]
+    assert "audit_logs" in (await found(store, only=("audit",)))["audit.failed"]["evidence"]
 
 
 # --------------------------------------------------------------------------- sessions and clocks
@@ -132,7 +138,7 @@ async def test_an_old_transaction(photomemory: str, db: Any, store: Store) -> No
         transaction = other.transaction()
         await transaction.start()
         await other.execute("CREATE TEMP TABLE holds (id integer)")
-        assert "transactions.old" not in await found(store)
+        assert "transactions.old" not in await found(store, only=("transactions",))
         findings = await all_found(store, only=("transactions",), idle_transaction=0.0)
         (finding,) = [f for f in findings if f["subject"] == f"pid {other.get_server_pid()}"]
         assert "and idle for" in finding["evidence"]
@@ -163,7 +169,7 @@ async def test_clocks_that_differ(store: Store, monkeypatch: pytest.MonkeyPatch)
 async def test_heartbeats_of_the_future(db: Any, store: Store) -> None:
     await Hand.hire(store)
     await db.execute("UPDATE rowmill.workers SET heartbeat_at = now() + interval '3 minutes'")
-    finding = (await found(store))["clocks.future"]
+    finding = (await found(store, only=("clocks",)))["clocks.future"]
     assert finding["evidence"].startswith("the last heartbeat of hand lies 3.0m in the future")
 
 
@@ -216,12 +222,14 @@ async def test_what_vacuum_should_have_done(photomemory: str, db: Any, store: St
         "INSERT INTO rowmill.turns (name, latest, come_back) SELECT n::text, now(), now()"
         " FROM generate_series(1, 300) n"
     )
-    finding = (await found(store, unanalyzed_bytes=8192))["bloat.statistics"]
+    finding = (await found(store, only=("bloat",), unanalyzed_bytes=8192))["bloat.statistics"]
     assert finding["subject"] == "table rowmill.turns"
     await mended(store, unanalyzed_bytes=8192)
-    assert "bloat.statistics" not in await found(store, unanalyzed_bytes=8192)
+    assert "bloat.statistics" not in await found(store, only=("bloat",), unanalyzed_bytes=8192)
 
-    assert (await found(store, wraparound=0.0))["bloat.wraparound"]["severity"] == "warning"
+    assert (await found(store, only=("bloat",), wraparound=0.0))["bloat.wraparound"][
+        "severity"
+    ] == "warning"
 
 
 # --------------------------------------------------------------------------- settings
@@ -293,13 +301,18 @@ async def test_what_this_machine_has(db: Any, store: Store) -> None:
         findings = await found(store, given, only=("environment",))
     assert findings["environment.files"]["evidence"].startswith("256 files may be open here")
     assert "one output may have" in findings["environment.disk"]["evidence"]
-    memory = await found(store, with_settings(storage_url="memory:///"))
+    memory = await found(store, with_settings(storage_url="memory:///"), only=("environment",))
     assert memory["environment.storage"]["severity"] == "warning"
-    cloud = await found(store, with_settings(storage_url="s3://bucket/outputs"))
+    cloud = await found(
+        store, with_settings(storage_url="s3://bucket/outputs"), only=("environment",)
+    )
     assert cloud["environment.links"]["severity"] == "info"
     local = with_settings(storage_url="file:///srv/outputs")
     await Hand.hire(store)
-    assert "environment.storage" not in await found(store, local)
+    assert "environment.storage" not in await found(store, local, only=("environment",))
     await Hand.hire(store)
     await db.execute("UPDATE rowmill.workers SET name = 'box' || (id % 1000)::text || ':1'")
-    assert "on 2 hosts" in (await found(store, local))["environment.storage"]["evidence"]
+    assert (
+        "on 2 hosts"
+        in (await found(store, local, only=("environment",)))["environment.storage"]["evidence"]
+    )

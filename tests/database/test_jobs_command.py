@@ -96,14 +96,13 @@ async def test_json(rowmill: Rowmill, both: str, db: Any, store: Store) -> None:
     assert isinstance(page["next"], str)
 
 
-async def test_nothing_found_and_what_is_misspelt(
-    rowmill: Rowmill, both: str, db: Any, store: Store
-) -> None:
+async def test_nothing_found_and_what_is_misspelt(rowmill: Rowmill, both: str, db: Any) -> None:
     said = await rowmill(both, "jobs")
     assert (said.code, said.out) == (0, "")
     assert "rowmill jobs --state all" in said.err
+    await add_texts(db)
     for wrong, code, named in (
-        (("--lane", "replicat"), 1, "known lanes: background:content_statistics"),
+        (("--lane", "replicat"), 1, "known lanes: openai"),
         (("--source", "jobs"), 1, "attached: generation_jobs, ai_generations, background_jobs"),
         (("--state", "done"), 2, "completed"),
         (("--error-kind", "bad"), 2, "rate_limit"),

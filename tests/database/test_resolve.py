@@ -17,6 +17,7 @@ from tests.database.support import LANES, Connect, Hand, OpenStore, Work, failur
 from tests.process.fleet import until_sql
 from worker.ledger import ClaimJournal
 from worker.store import Store, acts, upkeep
+from worker.store.acts import Seen
 from worker.store.finding import Found
 
 
@@ -108,6 +109,26 @@ async def test_of_a_job_that_is_over_only_the_ledger_changes(doubt: Doubt) -> No
     assert await doubt.resolve("fail") == "recorded"
     assert (await doubt.row())[0] == "cancelled"
     assert [row["state"] for row in await ledger_rows(doubt.connection)] == ["written_off"]
+
+
+async def test_another_call_than_the_one_that_was_shown(doubt: Doubt) -> None:
+    """Whoever said yes has looked at the provider for that one."""
+    shown = Seen(("held",), doubts=(str(doubt.submission.id),))
+    await doubt.connection.execute("UPDATE rowmill.submissions SET state = 'failed'")
+    await acts.retry(doubt.store, "generation_jobs", doubt.work.key, "tests")
+    (work,) = await doubt.hand.take()
+    journal = journal_of(doubt.store, work, doubt.hand)
+    second = await intend(journal)
+    await journal.unknown(second.id, failure("cut off"))
+    await doubt.hand.hold([work])
+    assert await doubt.resolve("resubmit", seen=shown) == "changed"
+    assert [row["state"] for row in await ledger_rows(doubt.connection)] == ["failed", "unknown"]
+    now = Seen(("held",), doubts=(str(second.id),))
+    assert await doubt.resolve("fail", seen=now) == "failed"
+    assert [
+        row["action"]
+        for row in await doubt.connection.fetch("SELECT action FROM rowmill.actions ORDER BY id")
+    ] == ["retry", "resolve"]
 
 
 # --------------------------------------------------------------------------- late successes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -134,7 +135,7 @@ async def test_the_whole_report_is_one_statement_that_a_reader_may_send(
 ) -> None:
     connection, store = await connect(both), await open_store(both)
     await add_videos(connection, 3)
-    await budgets.set_budget(store, "*", "day", 100, WHO)  # type: ignore[arg-type]
+    await budgets.set_budget(store, "*", "day", Decimal(100), WHO)
     await connection.execute(
         f"GRANT USAGE ON SCHEMA rowmill TO {producer.name};"
         f"GRANT SELECT ON ALL TABLES IN SCHEMA rowmill TO {producer.name}"
@@ -326,7 +327,7 @@ async def test_budgets_that_jobs_wait_for_are_worth_knowing(
     connection, store = await connect(photomemory), await open_store(photomemory)
     await Hand.hire(store)
     await fill(connection, "replicate", 12, "scheduled", OVER_BUDGET)
-    await budgets.set_budget(store, "replicate", "month", 0, WHO)  # type: ignore[arg-type]
+    await budgets.set_budget(store, "replicate", "month", Decimal(0), WHO)
     await connection.execute("UPDATE rowmill.queue SET state = 'scheduled'")
     report = await reports.status(store)
     (notice,) = report["notices"]
@@ -457,8 +458,11 @@ async def test_narrowed_to_a_lane_or_a_table(
     await Hand.hire(store, ["replicate"])
     await add_texts(connection, 3)
     await add_videos(connection, 4)
+    for lane in ("*", "openai", "replicate"):
+        await budgets.set_budget(store, lane, "day", Decimal(100), WHO)
     report = await reports.status(store)
     one = reports.narrowed(report, lane="openai")
+    assert [budget["lane"] for budget in one["budgets"]] == ["*", "openai"]
     assert [lane["lane"] for lane in one["lanes"]] == ["openai"]
     assert (one["workers"], one["providers"]) == ([], [])
     assert one["needs_person"] == report["needs_person"]

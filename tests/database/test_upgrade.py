@@ -35,6 +35,9 @@ LANGUAGE sql AS $$
 $$;
 DROP FUNCTION IF EXISTS rowmill.take_turn, rowmill.said_id, rowmill.said,
     rowmill.bonus_generation_jobs, rowmill.stops_generation_jobs CASCADE;
+DROP TABLE rowmill.spending;
+ALTER TABLE rowmill.pulses DROP COLUMN arrived;
+DROP FUNCTION rowmill.counted, rowmill.iso;
 DELETE FROM rowmill.migrations WHERE version > 10;
 UPDATE rowmill.functions SET version = 10, checksum = 'of the version before';
 """

@@ -30,7 +30,7 @@ from tests.database.test_breaker import time_is_up, trip
 from worker import maps
 from worker.breaker import Breaker
 from worker.rates import Rates
-from worker.store import gates, limits
+from worker.store import acts, finding, gates, limits
 from worker.store.budgets import set_budget
 from worker.store.explaining import explain
 from worker.tallies import Statistics
@@ -59,7 +59,11 @@ async def test_what_stops_a_lane_from_a_pause_to_the_turn(told: Explained) -> No
     unserved = ("unserved", "lane replicate", ["rowmill run --lanes replicate"])
     assert await told.reason(first) == unserved
     hand = await Hand.hire(told.store)
-    assert await told.reason(second) == ("turn", "lane replicate", [])
+    assert await told.reason(second) == (
+        "turn",
+        "lane replicate",
+        [f"rowmill priority {VIDEOS}/{second} --to PRIORITY"],
+    )
     assert (await told(second))["ahead"] == 1
 
     await gates.limit(told.store, {"max_running": 1}, lane="replicate", who="tests")
@@ -277,6 +281,22 @@ async def test_what_is_over_gone_or_in_no_queue(told: Explained) -> None:
     assert "is processing, but it is in no queue" in said[3]["why"]
 
 
+async def test_a_job_that_comes_back_while_it_is_looked_at(
+    told: Explained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It isn't in the queue yet when that is read, and its row is ready when that is."""
+    (key,) = await add_videos(told.connection)
+    hand = await Hand.hire(told.store)
+    await hand.fail(await hand.take())
+
+    async def a_moment_later(*args: Any) -> Any:
+        assert await acts.retry(told.store, VIDEOS, key, "tests") == "requeued"
+        return await finding.platform_row(*args)
+
+    monkeypatch.setattr("worker.store.explaining.platform_row", a_moment_later)
+    assert (await explain(told.store, VIDEOS, key))["reason"] == "turn"
+
+
 # --------------------------------------------------------------------------- the order
 
 
@@ -358,9 +378,7 @@ async def test_the_command_says_the_same_as_text_and_as_json(
     assert (story["why"], story["ahead"]) == (it["why"], 1)
     text = (await rowmill(both, "job", "show", key[:13])).out
     facts = [" ".join(line.split()) for line in text.splitlines()]
-    assert (
-        "why lane replicate is paused by tests: a [red]look\N{REPLACEMENT CHARACTER}[31m" in facts
-    )
+    assert "why lane replicate is paused by tests: a [red]look␛[31m" in facts
     assert "place 1 before it in lane replicate" in facts
     assert facts[-3:] == [
         "What you can do",

@@ -19,6 +19,8 @@ LEAKS = [
     f"Settings(secret='{SECRET}', kept=SecretStr('**********'))",
     f"X-Goog-Api-Key: {SECRET}",
     f"Authorization: Bearer {SECRET}",
+    f"no login with basic {SECRET}",
+    f"bearer {SECRET}",
     f"headers={{b'authorization': b'Bearer {SECRET}'}}",
     f"Set-Cookie: {SECRET}; Path=/",
     f"postgresql://me:{SECRET}@h/d",
@@ -32,6 +34,7 @@ LEAKS = [
 
 HARMLESS = [
     "tokens: 12, token count 3",
+    "The Basic plan is used up: its token limit is reached",
     "ROWMILL_PROVIDERS__OPENAI__API_KEY: field required",
     "postgresql://rowmill_worker@db.internal/app",
     "generation_jobs/4f0c: no such page (https://shop.example/a?page=2)",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from decimal import Decimal, InvalidOperation
@@ -64,7 +65,12 @@ def with_store(work: Callable[[Store], Awaitable[T]], *, size: int = 2) -> T:
 
 
 def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    """What a terminal would obey is escaped, beyond what JSON asks for."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    typer.echo(_UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text))
+
+
+_UNSEEN = re.compile("[\\x7f-\\x9f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff]")
 
 
 def cents(text: str) -> Decimal:

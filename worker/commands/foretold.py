@@ -122,7 +122,7 @@ def _writes(source: Source) -> Iterable[str]:
         "retry": ("when it will be retried", source.status.ready[0]),
         "failure": ("at failure", source.status.failed),
         "cancel": ("when cancelled", source.status.cancelled),
-        "requeue": ("by `rowmill retry`", source.status.ready[0]),
+        "requeue": ("by `rowmill retry` and `requeue`", source.status.ready[0]),
     }
     for group, (when, word) in words.items():
         assigned = getattr(source.set, group)

@@ -76,7 +76,7 @@ def show(job_id: Id, as_json: AsJson = False) -> None:
     `may_start_at` is when it may start at the earliest, null where nobody knows.
     `estimated_start_at` is an estimate, from what its lane got done in the last quarter of an
     hour: null if that was nothing, and where someone has to do something first; where `ahead`
-    is 10000, not before that. `commands` may change it; N and CENTS are to be filled in.
+    is 10000, not before that. `commands` may change it; N, CENTS and PRIORITY are to be filled in.
     `reason` is one of:
 
     | reason | the job |

@@ -26,12 +26,16 @@ from worker.demo.platform import choose, produce
 from worker.demo.screen import Screen
 from worker.demo.server import demo_database
 from worker.demo.stage import Stage, set_up
+from worker.maps import relocated
 from worker.watch.picture import picture
 
 PLATFORMS = ("photomemory", "ebook", "ecomvideo")
-COLUMNS, ROWS = 132, 42
+COLUMNS, ROWS = 150, 44
 WAVE = 8.0
 """Seconds from one wave of customers to the next."""
+
+BUSY = 12
+_RUNNING = "SELECT count(*) FROM rowmill.queue WHERE state = 'claimed'"
 
 # What each wave brings besides: work for a provider that is paused, and for one nobody has a key for.
 _ASIDE = """
@@ -55,13 +59,14 @@ async def draw(directory: Path, minutes: float) -> list[Path]:
         home.chmod(0o711)  # as root, the server runs as another user
         async with (
             demo_database(home) as dsn,
-            set_up(screen, dsn, home, choose(PLATFORMS)) as stage,
+            set_up(screen, dsn, home, choose(PLATFORMS), duration=6) as stage,
         ):
             await _run(stage, minutes)
-            shown = {
-                "watch": await picture(dsn, (COLUMNS, ROWS), reports=5),
-                "status": _framed(await _status(dsn), "rowmill status"),
-            }
+            shown = {}
+            await _busy(stage)
+            shown["watch"] = await picture(dsn, (COLUMNS, ROWS), reports=3)
+            await _busy(stage)
+            shown["status"] = _framed(await _status(dsn), "rowmill status")
     directory.mkdir(parents=True, exist_ok=True)
     files = []
     for name, svg in shown.items():
@@ -91,7 +96,15 @@ async def _run(stage: Stage, minutes: float) -> None:
 
 async def _wave(stage: Stage, jobs: int) -> None:
     await produce(stage.store, stage.shown, jobs, stage.sandbox.url)
-    await stage.store.script(_ASIDE)
+    photos = next(one for one in stage.shown if one.name == "photomemory")
+    await stage.store.script(relocated(_ASIDE, photos.schema))
+
+
+async def _busy(stage: Stage) -> None:
+    """Until much is running at the same time."""
+    await _wave(stage, 60)
+    while await stage.store.value(_RUNNING) < BUSY:
+        await asyncio.sleep(0.1)
 
 
 async def _rowmill(dsn: str, *arguments: str) -> None:

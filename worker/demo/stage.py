@@ -31,13 +31,14 @@ class Stage:
 
 @asynccontextmanager
 async def set_up(
-    screen: Screen, dsn: str, home: Path, shown: Sequence[Shown]
+    screen: Screen, dsn: str, home: Path, shown: Sequence[Shown], *, duration: float = 1.5
 ) -> AsyncIterator[Stage]:
+    """`duration` is how many seconds a provider's task takes."""
     await prepare(dsn, shown)
     store = await Store.open(dsn)
     try:
         await order.watch(store)
-        sandbox = await Sandbox.start(home)
+        sandbox = await Sandbox.start(home, duration=duration)
         fleet = Fleet(dsn, sandbox.url, home, settings=sandbox.mail())
         try:
             yield Stage(screen, store, fleet, sandbox, shown)

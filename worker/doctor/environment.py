@@ -9,6 +9,8 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 
+from dotenv import dotenv_values
+
 from jobs import registry
 from jobs.providers.registry import ADAPTERS, ProviderSettings
 from worker.doctor.patient import Finding, Patient
@@ -27,11 +29,11 @@ MINE = "this shell"
 async def names(_patient: Patient) -> list[Finding]:
     return [
         Finding("environment.unknown", "warning", name, evidence, fix)
-        for name, evidence, fix in unknown(os.environ)
+        for name, evidence, fix in unknown(dotenv_values() | dict(os.environ))
     ]
 
 
-def unknown(environment: Mapping[str, str]) -> list[tuple[str, str, str]]:
+def unknown(environment: Mapping[str, str | None]) -> list[tuple[str, str, str]]:
     """(name, evidence, fix) of variables that nothing reads."""
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     nested = f"{PREFIX}PROVIDERS__"

@@ -20,6 +20,8 @@ from worker.coordination import Coordination
 from worker.doctor.patient import Finding, Patient
 from worker.paying import providers_of
 
+REFUSED = "API_KEY_INVALID"
+"""Google says 400 to a key that it doesn't know."""
 LIMITED = ("missing_permission", "insufficient permission", "restricted")
 """In the answer to a key that is valid, and may not ask this."""
 
@@ -59,16 +61,20 @@ async def _ask(client: httpx.AsyncClient, provider: Provider, seconds: float) ->
         evidence = f"{at} answers {answer.status_code}"
         fix = "its status page; jobs wait meanwhile and lose no try"
         return Finding("providers.unreachable", "warning", subject, evidence, fix)
-    asked_with_key = greeting(provider) is not None
-    limited = any(word in answer.text.lower() for word in LIMITED)
-    if asked_with_key and answer.status_code == 401 and not limited:
-        evidence = f"{at} refuses the key of account {provider.account.name} (401)"
+    if greeting(provider) is not None and _refused(answer):
+        evidence = f"{at} refuses the key of account {provider.account.name} ({answer.status_code})"
         fix = (
             f"a new key in ROWMILL_PROVIDERS__{provider.name.upper()}__API_KEY, where workers "
             "run too"
         )
         return Finding("providers.refused", "error", subject, evidence, fix)
     return None
+
+
+def _refused(answer: httpx.Response) -> bool:
+    if answer.status_code == 401:
+        return not any(word in answer.text.lower() for word in LIMITED)
+    return answer.status_code == 400 and REFUSED in answer.text
 
 
 async def storage(patient: Patient) -> list[Finding]:

@@ -77,12 +77,17 @@ async def _drop(store: Store, name: str) -> str:
 
 
 async def _platform(store: Store, name: str) -> Platform:
-    info = next(info for info in await store.sources() if info.platform == name)
-    return Platform.from_definition(info.definition)
+    for info in await store.sources():
+        if info.platform == name:
+            return Platform.from_definition(info.definition)
+    raise ValueError(f"platform {name} isn't attached any more")
 
 
 async def _info(store: Store, name: str) -> SourceInfo:
-    return next(info for info in await store.sources() if info.name == name)
+    for info in await store.sources():
+        if info.name == name:
+            return info
+    raise ValueError(f"source {name} isn't attached any more")
 
 
 REPAIRS: Mapping[Mending, Callable[[Store, str], Awaitable[str]]] = {

@@ -14,6 +14,8 @@ draining.py    asking workers to leave
 pruning.py     taking away what is known of rows that are gone
 acts.py        retry, requeue, cancel, priority, resolve
 reports.py     what status reads
+listing.py     jobs as a list, a page at a time: filtering.py, selecting.py, telling.py, live.py
+following.py   jobs as they change
 story.py       what job show reads, and why a job waits
 migrations.py  the rowmill schema
 attaching.py   a platform's triggers and functions

@@ -41,15 +41,19 @@ async def explain(store: Store, source: str, key: str) -> Row:
     job = Found(source, key)
     rows = await read(store, _WAITING, source, key)
     if not rows:
-        return await _not_waiting(store, job)
+        told = await _not_waiting(store, job)
+        # In no queue, and now its row says otherwise: it may have been put there just between.
+        rows = await read(store, _WAITING, source, key) if told["reason"] == "unqueued" else []
+        if not rows:
+            return told
     (row,) = rows
-    told = ("reason", "why", "subject", "ahead", "may_start_at", "estimated_start_at")
+    names = ("reason", "why", "subject", "ahead", "may_start_at", "estimated_start_at")
     commands = [*_remedies(job, row), f"rowmill cancel {quote(job.subject)}"]
-    return {**{name: row[name] for name in told}, "commands": commands}
+    return {**{name: row[name] for name in names}, "commands": commands}
 
 
 def _remedies(job: Found, row: Row) -> list[str]:
-    """What may be run against the reason; N and CENTS are to be filled in."""
+    """What may be run against the reason; N, CENTS and PRIORITY are to be filled in."""
     name, lane = quote(job.subject), quote(row["lane"])
     gate = Gate(row["gate_lane"], row["gate_source"]) if row["gate_lane"] else None
     match row["reason"]:
@@ -69,6 +73,8 @@ def _remedies(job: Found, row: Row) -> list[str]:
                 *([f"rowmill resolve {name}"] if row["operators"] else []),
                 f"rowmill retry {name}",
             ]
+        case "turn":
+            return [f"rowmill priority {name} --to PRIORITY"]
         case "scheduled" | "retry" | "budget" | "rate":
             return [f"rowmill retry {name}"]
     return []

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from worker.generate.lists import UNFINISHED
 from worker.store.filtering import Filter, Place
 from worker.store.listing import MOST, found, tell
 from worker.store.reading import Row
 from worker.store.selecting import spellings
 from worker.store.store import Store
+from worker.store.telling import GONE
 
 NEW = 5000
 """Of the newest queue rows, so many are looked at each time: a late commit brings an older id."""
 
+WATCHED = 10_000
+
+_COLUMNS = """s.name AS source, m.row_key AS key, m.lane, m.tenant, m.state = 'claimed' AS running,
+       (m.state, m.tries, m.yields, m.run, m.claimed_at)::text AS mark"""
+
+_WAITING = f"""
+SELECT m.id, {_COLUMNS}
+  FROM unnest($1::text[], $2::text[]) AS w (source, key)
+  JOIN rowmill.sources s ON s.name = w.source
+  JOIN rowmill.queue m ON m.source = s.id AND m.row_key = w.key
+ WHERE m.state <> 'claimed'
+"""
+
 # Each by an index: the newest rows, those that run, and those that are watched.
-_LOOK = """
+_LOOK = f"""
 WITH mine AS (
     (SELECT q.* FROM rowmill.queue q WHERE q.id > $1 ORDER BY q.id DESC LIMIT $2)
     UNION
@@ -25,8 +38,7 @@ WITH mine AS (
     UNION
     (SELECT q.* FROM rowmill.queue q WHERE q.id = ANY ($3::bigint[]))
 )
-SELECT m.id, s.name AS source, m.row_key AS key,
-       (m.state, m.tries, m.yields, m.run, m.claimed_at)::text AS mark
+SELECT m.id, {_COLUMNS}
   FROM mine m JOIN rowmill.sources s ON s.id = m.source
  WHERE (cardinality($4::text[]) = 0 OR m.lane = ANY ($4))
    AND (cardinality($5::text[]) = 0 OR s.name = ANY ($5))
@@ -38,7 +50,11 @@ SELECT m.id, s.name AS source, m.row_key AS key,
 class _Watched:
     source: str
     key: str
+    lane: str
+    tenant: str | None
+    running: bool
     mark: str
+    """What changes with its state, or with a try that begins anew."""
 
 
 class Follower:
@@ -65,51 +81,65 @@ class Follower:
         await self._look()
 
     async def changes(self) -> list[Row]:
-        jobs = await self._look()
-        if not jobs:
+        changed = {(one.source, one.key): one for one in await self._look()}
+        if not changed:
             return []
-        told = await tell(self._store, [Place(source, key, "") for source, key in jobs])
+        told = await tell(self._store, [Place(source, key, "") for source, key in changed])
+        for job in told:
+            if job["state"] == GONE:  # nothing else knows what it was
+                was = changed[job["source"], job["key"]]
+                job |= {"lane": was.lane, "tenant": was.tenant}
         return [job for job in told if matches(self._which, job)]
 
-    async def _look(self) -> list[tuple[str, str]]:
+    async def _look(self) -> list[_Watched]:
+        """Those that are new, changed or not in the queue any more."""
         watched = self._watched
         await self._watch_more()
         which = self._which
         rows = await self._store.fetch(
             _LOOK, self._floors[0], NEW, list(watched), list(which.lanes), list(which.sources)
         )
-        now = {row["id"]: _Watched(row["source"], row["key"], row["mark"]) for row in rows}
+        now = {row["id"]: _watched(row) for row in rows}
         self._floors = [*self._floors[1:], max([self._floors[-1], *now])]
         left = [one for id_, one in watched.items() if id_ not in now]
         changed = [
-            one for id_, one in now.items() if id_ not in watched or _differs(watched[id_], one)
+            one for id_, one in now.items() if id_ not in watched or watched[id_].mark != one.mark
         ]
-        self._watched = now
-        return list(dict.fromkeys((one.source, one.key) for one in (*left, *changed)))
+        self._watched = self._few(now)
+        return [*left, *changed]
+
+    def _few(self, now: dict[int, _Watched]) -> dict[int, _Watched]:
+        """After an INSERT of a million, the oldest: the others are told once they run."""
+        waiting = [id_ for id_, one in now.items() if not one.running]
+        if len(waiting) <= WATCHED:
+            return now
+        self._floors = [self._floors[-1]] * len(self._floors)
+        self._more = True
+        left_out = set(sorted(waiting)[WATCHED:])
+        return {id_: one for id_, one in now.items() if id_ not in left_out}
 
     async def _watch_more(self) -> None:
         """The next ones to run, once half of those that were watched have begun."""
         if not self._more or len(self._watched) > MOST // 2:
             return
         waiting = replace(
-            self._which, states=tuple(UNFINISHED), error_kind=None, error_text=None, older_than=None
+            self._which,
+            states=("ready", "scheduled", "held"),
+            error_kind=None,
+            error_text=None,
+            older_than=None,
         )
         places, cursor = await found(self._store, waiting, sort="order")
         self._more = cursor is not None
         rows = await self._store.fetch(
-            "SELECT q.id, s.name AS source, q.row_key AS key FROM unnest($1::text[], $2::text[])"
-            " AS w (source, key) JOIN rowmill.sources s ON s.name = w.source"
-            " JOIN rowmill.queue q ON q.source = s.id AND q.row_key = w.key",
-            [place.source for place in places],
-            [place.key for place in places],
+            _WAITING, [place.source for place in places], [place.key for place in places]
         )
         for row in rows:
-            self._watched.setdefault(row["id"], _Watched(row["source"], row["key"], ""))
+            self._watched.setdefault(row["id"], _watched(row))
 
 
-def _differs(before: _Watched, now: _Watched) -> bool:
-    """What has only just come to be watched is no change."""
-    return before.mark not in {"", now.mark}
+def _watched(row: Mapping[str, Any]) -> _Watched:
+    return _Watched(**{name: row[name] for name in _Watched.__slots__})
 
 
 def matches(which: Filter, job: Row) -> bool:

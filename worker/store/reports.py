@@ -69,13 +69,14 @@ def narrowed(report: Row, *, lane: str = EVERY, source: str = EVERY) -> Row:
 
     lanes = [row for row in report["lanes"] if mine(row)]
     names = {lane} if lane != EVERY or source == EVERY else {row["lane"] for row in lanes}
+    every = EVERY in names
     return {
         **report,
         "lanes": lanes,
         "sources": [row for row in report["sources"] if source in (EVERY, row["source"])],
-        "workers": [row for row in report["workers"] if EVERY in names or names & {*row["lanes"]}],
-        "providers": [row for row in report["providers"] if EVERY in names or row["lane"] in names],
-        "budgets": [row for row in report["budgets"] if {EVERY, row["lane"]} & names],
+        "workers": [row for row in report["workers"] if every or names & {*row["lanes"]}],
+        "providers": [row for row in report["providers"] if every or row["lane"] in names],
+        "budgets": [row for row in report["budgets"] if every or row["lane"] in names | {EVERY}],
         "unserved": [row for row in report["unserved"] if mine(row)],
     }
 

@@ -201,7 +201,12 @@ def one(act: Act, result: Result) -> tuple[list[str], list[str]]:
     """Of one job: the same."""
     if result.done:
         return [f"{_subject(result)} {message(act, result)}"], []
-    return [], [f"rowmill: {_subject(result)}: nothing was changed: {message(act, result)}"]
+    return [], [_not_done(act, result)]
+
+
+def _not_done(act: Act, result: Result) -> str:
+    became = "look whether it was done" if result.unsure else "nothing was changed"
+    return f"rowmill: {_subject(result)}: {became}: {message(act, result)}"
 
 
 def outcome(act: Act, results: Sequence[Result]) -> tuple[list[str], list[str]]:
@@ -210,7 +215,7 @@ def outcome(act: Act, results: Sequence[Result]) -> tuple[list[str], list[str]]:
     left = [r for r in results if r.verdict is None]
     not_done = [r for r in results if not r.done and r.verdict is not None]
     out = [f"{_subject(r)} {message(act, r)}" for r in done] if len(results) <= MOST else []
-    err = [f"rowmill: {_subject(r)}: nothing was changed: {message(act, r)}" for r in not_done]
+    err = [_not_done(act, r) for r in not_done]
     if len(err) > MOST:
         err = [*err[:MOST], f"rowmill: and {len(err) - MOST} more, which --json would name"]
     counts = Counter(r.verdict for r in not_done)

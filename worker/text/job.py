@@ -13,11 +13,12 @@ from worker.text.values import (
     PIPED_WIDTH,
     Row,
     amount,
+    bar,
+    draws,
     duration,
     new_console,
-    plain,
-    progress_bar,
     short,
+    visible,
     when,
 )
 
@@ -41,9 +42,9 @@ Pair = tuple[str, Text | str]
 
 def print_job(story: Row, console: Console | None = None) -> None:
     console = console or new_console()
-    title = Text(plain(f"{story['source']}/{story['key']}"), style="bold")
-    console.print(title, Text(plain(story["status"] or "gone")), soft_wrap=True)
-    _print(console, _facts(story))
+    title = Text(_line(f"{story['source']}/{story['key']}"), style="bold")
+    console.print(title, Text(_line(story["status"] or "gone")), soft_wrap=True)
+    _print(console, _facts(story, drawn=draws(console)))
     events = sorted(_events(story), key=lambda event: datetime.fromisoformat(event[0]))
     _section(console, "History, in UTC", ((when(at), what) for at, what in events))
     if len(story["runs"]) > 1:
@@ -57,10 +58,10 @@ def print_job(story: Row, console: Console | None = None) -> None:
 # --------------------------------------------------------------------------- how it stands
 
 
-def _facts(story: Row) -> Iterator[Pair]:
+def _facts(story: Row, *, drawn: bool) -> Iterator[Pair]:
     told, queue, timings = story["explanation"], story["queue"], story["timings"]
     yield "table", f"{story['relation']}, of platform {story['platform']}"
-    yield "why", Text(plain(told["why"]), style=STYLES.get(told["reason"], ""))
+    yield "why", Text(_line(told["why"]), style=STYLES.get(told["reason"], ""))
     if told["ahead"] is not None and queue:
         yield "place", _place(told["ahead"], queue["lane"])
     if told["may_start_at"] and told["reason"] != "turn":
@@ -72,7 +73,8 @@ def _facts(story: Row) -> Iterator[Pair]:
     if queue and queue["state"] == "claimed" and queue["worker"]:
         yield "worker", f"{queue['worker']}, heard of {duration(queue['heartbeat_age_s'])} ago"
     if story["progress"] is not None and queue and queue["state"] == "claimed":
-        yield "progress", progress_bar(float(story["progress"]))
+        percent = round(float(story["progress"]))
+        yield "progress", (f"{bar(percent, 100, 20)} " if drawn else "") + f"{percent}%"
     if queue:
         yield "queue", _queue(queue)
     if timings["ran_s"] is not None or timings["waited_s"] is not None:
@@ -82,7 +84,7 @@ def _facts(story: Row) -> Iterator[Pair]:
         still = f", about {amount(story['open_cents'])} still open" if story["open_cents"] else ""
         yield "paid", f"{amount(story['spent_cents'])} for {calls}{still}"
     if story["error"]:
-        yield "error", Text(plain(str(story["error"])), style="red")
+        yield "error", Text(_line(str(story["error"])), style="red")
 
 
 def _place(ahead: int, lane: str) -> str:
@@ -133,7 +135,7 @@ def _failure(row: Row) -> Text:
     of = f" of {row['provider']}" if row["provider"] else ""
     last = ", for good" if row["final"] else ""
     what = f"try {row['try']} of run {row['run']} failed{last}: {row['kind']}{code}{of}: "
-    return Text(plain(what), style="red").append(plain(row["message"]))
+    return Text(_line(what), style="red").append(_line(row["message"]))
 
 
 CALLS = {"finished": "green", "failed": "red", "unknown": "bold red", "intent": "yellow"}
@@ -141,8 +143,8 @@ CALLS = {"finished": "green", "failed": "red", "unknown": "bold red", "intent": 
 
 def _call(row: Row) -> Text:
     nth = f", attempt {row['attempt']}" if row["attempt"] > 1 else ""
-    text = Text(plain(f"call {row['step']} of run {row['run']}{nth}: "))
-    text.append(plain(f"{row['model']} of {row['provider']} ({row['account']}), "))
+    text = Text(_line(f"call {row['step']} of run {row['run']}{nth}: "))
+    text.append(_line(f"{row['model']} of {row['provider']} ({row['account']}), "))
     text.append(row["state"], style=CALLS.get(row["state"], ""))
     if row["took_s"] is not None:
         text.append(f" after {duration(row['took_s'])}")
@@ -150,11 +152,11 @@ def _call(row: Row) -> Text:
     paid = row["cost_cents"] and f"cost {amount(row['cost_cents'])}, estimated at {estimate}"
     text.append(f"; {paid or f'about {estimate}'}")
     if row["external_id"]:
-        text.append(plain(f"; task {row['external_id']}"))
+        text.append(_line(f"; task {row['external_id']}"))
     if row["state"] == "finished" and not row["delivered_at"]:
         text.append("; not delivered yet")
     if row["error"]:
-        text.append(plain(f"; {row['error']}"), style="red")
+        text.append(_line(f"; {row['error']}"), style="red")
     return text
 
 
@@ -203,7 +205,7 @@ def _section(console: Console, title: str, pairs: Iterable[Pair]) -> None:
 
 def _print(console: Console, pairs: Iterable[Pair]) -> None:
     """Names in a column, what is long wrapped beside it; in a pipe each is one line."""
-    listed = [(plain(name), _text(value)) for name, value in pairs]
+    listed = [(_line(name), _text(value)) for name, value in pairs]
     indent = max((len(name) for name, _ in listed), default=0)
     indent = indent + 4 if indent else 2
     piped = not console.is_terminal and console.width == PIPED_WIDTH
@@ -216,5 +218,9 @@ def _print(console: Console, pairs: Iterable[Pair]) -> None:
             console.print(Text(label, style="dim").append_text(line), soft_wrap=True)
 
 
+def _line(text: str) -> str:
+    return visible(text, one_line=True)
+
+
 def _text(value: Text | str) -> Text:
-    return value if isinstance(value, Text) else Text(plain(value))
+    return value if isinstance(value, Text) else Text(_line(value))

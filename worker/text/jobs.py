@@ -13,8 +13,8 @@ from worker.text.values import Row, duration, money, new_console
 
 ROOMY = 110
 """In a terminal of so many columns there is one for why; else it stands below its job."""
-CROPPED = 24
-"""What a terminal shows of a lane."""
+LEAST = 8
+"""What is shown of a lane in any terminal."""
 SHORT = ("job", "state", "lane", " age", " tries")
 WIDE = (
     *("job", "table", "state", "status", "lane", "kind", "tenant", " rank", " age", " ran"),
@@ -43,9 +43,7 @@ def print_jobs(jobs: Sequence[Row], *, wide: bool) -> None:
             print(line)  # noqa: T201 - rich would wrap it
         return
     if not wide:
-        rows = [
-            tuple(_cropped(cell) if at else cell for at, cell in enumerate(row)) for row in rows
-        ]
+        rows = _fitting(rows, console.width)
     beside = console.width >= ROOMY and not wide
     head, *lines = aligned(columns, rows)
     console.print(Text(f"{head}  WHY" if beside else head, "bold"), soft_wrap=True)
@@ -93,9 +91,20 @@ def _padded(cell: str, width: int, right: bool) -> str:
     return space + cell if right else cell + space
 
 
-def _cropped(cell: str) -> str:
+def _fitting(rows: Sequence[tuple[str, ...]], width: int) -> list[tuple[str, ...]]:
+    """Lanes may be long; keys are to be typed, and stay whole."""
+    lane = SHORT.index("lane")
+    widths = [max(map(cell_len, cells)) for cells in zip(map(str.strip, SHORT), *rows, strict=True)]
+    left = max(width - sum(widths) + widths[lane] - 2 * (len(SHORT) - 1), LEAST)
+    return [
+        tuple(_cropped(cell, left) if at == lane else cell for at, cell in enumerate(row))
+        for row in rows
+    ]
+
+
+def _cropped(cell: str, width: int) -> str:
     text = Text(cell)
-    text.truncate(CROPPED, overflow="ellipsis")
+    text.truncate(width, overflow="ellipsis")
     return text.plain
 
 

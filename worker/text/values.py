@@ -173,13 +173,6 @@ def when(iso: str) -> str:
     return f"{iso[:10]} {iso[11:19]}"
 
 
-def plain(text: str) -> str:
-    """On one line, and without what a terminal obeys: it may come from anybody's row."""
-    return "".join(
-        " " if c.isspace() else c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
-
-
 def short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 120 else f"{text[:117]}..."
@@ -223,8 +216,3 @@ def money(cents: str) -> str:
 def amount(cents: str) -> str:
     """Exact: money of single calls is small."""
     return f"{Decimal(cents).normalize():f} ¢"
-
-
-def progress_bar(percent: float, width: int = 20) -> str:
-    full = round(width * min(100.0, max(0.0, percent)) / 100)
-    return f"{'━' * full}{'─' * (width - full)} {percent:.0f}%"

@@ -7,7 +7,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from worker.store import Store, acts, draining, gates, story
+from worker.store import Store, StoreError, acts, draining, gates, story
 from worker.store.finding import UnknownName
 from worker.watch.kept import Row
 from worker.watch.lines import clean
@@ -58,6 +58,13 @@ def _said(subject: str, verdict: str) -> str:
     if verdict in DONE:
         return f"{clean(subject)} is {verdict}"
     return f"{clean(subject)}: {WHY_NOT.get(verdict, f'nothing was changed: it is {verdict}')}"
+
+
+def not_done(error: Exception) -> str:
+    """A server that answers has changed nothing; one that is gone may have."""
+    if isinstance(error, StoreError) and not error.sqlstate:
+        return f"no answer, so look whether it was done: {clean(error)}"
+    return f"not done: {clean(error)}"
 
 
 # --------------------------------------------------------------------------- a job's story

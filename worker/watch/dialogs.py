@@ -107,14 +107,14 @@ class Job(Page):
     def on_mount(self) -> None:
         self.action_look()
 
-    @work(exclusive=True)
+    @work(exclusive=True, group="look")
     async def action_look(self) -> None:
         try:
             self.write(await self._tell(max(40, self.size.width - 4)))
         except (StoreError, UnknownName) as error:
             self.write([clean(error)])
 
-    @work(exclusive=True)
+    @work(group="acts")
     async def action_do(self, what: str) -> None:
         explained, act = self._acts[what]
         question = f"{what.capitalize()} {self._subject}?"
@@ -122,11 +122,9 @@ class Job(Page):
             return
         keys = self.query_one("#keys", Static)
         keys.update(Text("…", "dim"))
-        try:
-            said = await act()
-        except (StoreError, UnknownName) as error:
-            said = f"not done: {clean(error)}"
-        keys.update(Text.assemble((f"{said}   ", "bold"), ("u: look again   Esc: back", "dim")))
+        keys.update(
+            Text.assemble((f"{await act()}   ", "bold"), ("u: look again   Esc: back", "dim"))
+        )
         self.action_look()
 
 

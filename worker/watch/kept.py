@@ -75,6 +75,8 @@ class Kept:
     report: Row | None = None
     reports: int = 0
     running: Sequence[Row] = ()
+    untold: str | None = None
+    """Why the running jobs can't be read, while the report can."""
     history: History = field(default_factory=History)
     answered_at: float | None = None
     """By this machine's clock, which goes on while no one answers."""
@@ -91,7 +93,11 @@ class Kept:
         self.answered(now)
 
     def told_running(self, rows: Sequence[Row], now: float) -> None:
-        self.running = rows
+        self.running, self.untold = rows, None
+        self.answered(now)
+
+    def cant_tell_running(self, problem: str, now: float) -> None:
+        self.running, self.untold = (), problem
         self.answered(now)
 
     def failed(self, problem: str, now: float) -> None:

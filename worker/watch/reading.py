@@ -24,6 +24,9 @@ GIVE_UP = 30.0
 MAPS_ANEW = 60
 """Turns after which the attached tables are looked at again."""
 
+NO_ANSWER = ("08", "53", "57")
+"""Connections lost, a server that is full, ends, or ended the statement."""
+
 OpenStore = Callable[[], Awaitable[Store]]
 
 
@@ -90,7 +93,7 @@ class Reader:
                     return
             question.result()
         except (StoreError, OSError, TimeoutError) as error:
-            self._jobs = None  # the tables may have changed
+            self._turn += 1  # what can't be answered doesn't keep the other from being asked
             self._kept.failed(str(error) or type(error).__name__, time.time())
         finally:
             if not question.done():
@@ -110,6 +113,17 @@ class Reader:
             self._jobs = await RunningJobs.of(self.store)
             self._turn = 1
         else:
-            rows = await self._jobs.read(self.store, self._text())
-            self._kept.told_running(rows, time.time())
+            await self._ask_running(self.store, self._jobs)
             self._turn += 1
+
+    async def _ask_running(self, store: Store, jobs: RunningJobs) -> None:
+        """A platform's table may have changed, or be closed to us; the rest is told still."""
+        try:
+            rows = await jobs.read(store, self._text())
+        except StoreError as error:
+            self._jobs = None
+            if not error.sqlstate or error.sqlstate.startswith(NO_ANSWER):
+                raise
+            self._kept.cant_tell_running(str(error), time.time())
+        else:
+            self._kept.told_running(rows, time.time())

@@ -147,6 +147,8 @@ class Watch(App[int]):
         )
         total = self.kept.running[0]["total"] if self.kept.running else 0
         title = f"Running: {len(runs)} of {total}" if total > len(runs) else "Running"
+        if self.kept.untold is not None:
+            title += f": can't be read: {clean(self.kept.untold)}"
         jobs.show(self._titled(title, "running"), list(map(panels.running_line, runs)))
         hands = panels.workers(report, self._text, panels.WORKER_SORTS[self._sorts["workers"]])
         workers.show(self._titled("Workers", "workers"), list(map(panels.worker_line, hands)))
@@ -236,7 +238,7 @@ class Watch(App[int]):
 
     # ----------------------------------------------------------------------- acts
 
-    @work(exclusive=True, group="acts")
+    @work(group="acts")
     async def action_pause(self) -> None:
         lanes, key = self._panels[0], self._panels[0].key
         if self._here is not lanes or key is None:
@@ -271,7 +273,7 @@ class Watch(App[int]):
                 )
             )
 
-    @work(exclusive=True, group="acts")
+    @work(group="acts")
     async def action_drain(self) -> None:
         panel, key = self._panels[2], self._panels[2].key
         worker = next((w for w in self._report["workers"] if str(w["id"]) == key), None)
@@ -297,7 +299,7 @@ class Watch(App[int]):
         try:
             said = await act(store)
         except (StoreError, UnknownName) as error:
-            return f"not done: {clean(error)}"
+            return acts.not_done(error)
         self.reader.report_next()
         return said
 

@@ -38,7 +38,8 @@ WITH planned AS (
         chapter,
         'e5000000-0000-4000-8000-000000000001',
         'Demo ' || n,
-        1000 + n,
+        n + (SELECT max(c.position) FROM content.chapters c
+              WHERE c.project_id = 'e5000000-0000-4000-8000-000000000001'),
         'The oven must be hot before the dough goes in. Patience is the first ingredient. '
             || '[job:background_jobs/' || job || ']'
     FROM planned

@@ -6,8 +6,11 @@ tables a sample is looked at.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from worker.generate import Target
 from worker.generate.words import ident, literal, status_of, unfinished, words
+from worker.store.errors import LockTimeout
 from worker.store.health.money import DELIVERED
 from worker.store.health.rows_of import Row, rows_of
 from worker.store.store import Store
@@ -105,21 +108,18 @@ async def drop(store: Store, target: Target, keys: list[str]) -> int:
     has done so and is seen. One that is claimed stays its worker's.
     """
     dropped = 0
-    for key in keys:
-        dropped += int(
-            await store.value(
-                f"""
+    statement = f"""
 WITH patience AS MATERIALIZED (
     SELECT set_config('lock_timeout', '250ms', true)
 ), job AS MATERIALIZED (
-    SELECT l.* FROM patience, LATERAL rowmill.lock_{target.source.name}($1) l
+    SELECT rowmill.lock_{target.source.name}($1) AS its FROM patience
 ), dropped AS (
     DELETE FROM rowmill.queue q USING job
-     WHERE q.source = {target.id} AND q.row_key = $1 AND job.state <> 'claimed'
-       AND (NOT job.there OR coalesce(job.status, '') NOT IN {unfinished(target)})
+     WHERE q.source = {target.id} AND q.row_key = $1 AND (its).state <> 'claimed'
+       AND (NOT (its).there OR coalesce((its).status, '') NOT IN {unfinished(target)})
     RETURNING q.id)
-SELECT count(*) FROM dropped""",
-                key,
-            )
-        )
+SELECT count(*) FROM dropped"""
+    for key in keys:
+        with suppress(LockTimeout):  # someone is changing it
+            dropped += int(await store.value(statement, key))
     return dropped
