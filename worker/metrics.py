@@ -312,7 +312,7 @@ def _queue(fleet: FleetView, sources: Collection[str]) -> Iterator[Metric]:
             oldest[lane, source] = max(oldest[lane, source], entry.oldest_wait)  # never below 0
     depth = GaugeMetricFamily(
         "rowmill_queue_jobs",
-        "Unfinished jobs of the whole fleet, each number counted up to 2000.",
+        "Unfinished jobs of the whole fleet; large numbers are estimates.",
         labels=("lane", "source", "state"),
     )
     for lane, source in sorted({(lane, source) for lane, source, _ in jobs}):

@@ -16,6 +16,17 @@ LANGUAGE sql AS $$
     SELECT rowmill.register(p_worker, p_name, p_version, p_lanes, p_slots, p_lease, NULL)
 $$;
 
+-- How a worker is, in one word: working | asked (to drain, and hasn't heard yet) | draining | silent |
+-- stopped. A gap of a lease is what others wait for before they take its jobs.
+CREATE OR REPLACE FUNCTION rowmill.state_of(w rowmill.workers) RETURNS text
+LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN w.stopped_at IS NOT NULL THEN 'stopped'
+                WHEN w.heartbeat_at <= statement_timestamp() - w.lease THEN 'silent'
+                WHEN w.draining THEN 'draining'
+                WHEN w.drain_asked_at IS NOT NULL THEN 'asked'
+                ELSE 'working' END
+$$;
+
 -- Renew every claim of a worker with one UPDATE, and tell it which claims are still its own.
 -- `alive` is false for an incarnation that was given up: it must stop all it does and register anew.
 CREATE OR REPLACE FUNCTION rowmill.heartbeat(

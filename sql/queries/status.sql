@@ -56,7 +56,9 @@ WITH hour AS MATERIALIZED (
            coalesce(c.scheduled_estimated, false) AS scheduled_estimated,
            coalesce(c.held_estimated, false) AS held_estimated,
            coalesce(f.jobs, 0) AS failed_last_hour,
-           extract(epoch FROM greatest(statement_timestamp() - c.oldest, interval '0'))::double precision AS oldest_wait_s,
+           CASE WHEN c.oldest IS NOT NULL   -- greatest() takes no notice of a null
+                THEN extract(epoch FROM greatest(statement_timestamp() - c.oldest, interval '0'))::double precision
+                END AS oldest_wait_s,
            coalesce(c.arrived, 0) + coalesce(d.arrived, 0) AS per_minute_in,
            coalesce(d.gone, 0) AS per_minute_out, d.out_history, d.waits, d.runs,
            coalesce(s.cents, 0)::text AS spend_cents_today
@@ -87,13 +89,13 @@ WITH hour AS MATERIALIZED (
     SELECT q.worker, count(*) AS jobs FROM rowmill.queue q
      WHERE q.state = 'claimed' AND q.worker IS NOT NULL GROUP BY q.worker
 ), workers AS (   -- one that is gone is told of while it holds claims
-    SELECT coalesce(w.id, c.worker)::text AS id, coalesce(w.name, 'unknown') AS name,
-           coalesce(w.version, '') AS version, coalesce(w.slots, 0) AS slots, coalesce(w.running, 0) AS running,
+    SELECT coalesce(w.id, c.worker)::text AS id, coalesce(w.name, 'unknown') AS name, w.host,
+           coalesce(w.state, 'stopped') AS state, coalesce(w.version, '') AS version, coalesce(w.slots, 0) AS slots, coalesce(w.running, 0) AS running,
            coalesce(c.jobs, 0) AS claims, rowmill.iso(w.started_at) AS started_at,
            extract(epoch FROM statement_timestamp() - w.heartbeat_at)::double precision AS heartbeat_age_s,
            coalesce(w.stopped_at IS NULL AND w.heartbeat_at > statement_timestamp() - w.lease, false) AS alive,
            coalesce(w.draining, false) AS draining, coalesce(w.lanes, '{}') AS lanes
-      FROM (SELECT * FROM rowmill.workers n
+      FROM (SELECT n.*, rowmill.state_of(n) AS state FROM rowmill.workers n
              WHERE n.stopped_at IS NULL OR n.id IN (SELECT d.worker FROM claims d)) w
       FULL JOIN claims c ON c.worker = w.id
      ORDER BY w.started_at

@@ -330,7 +330,7 @@ SHAPE = {
     },
     "workers": {
         *("id", "name", "version", "slots", "running", "heartbeat_age_s", "alive", "draining"),
-        *("lanes", "host", "pid", "started_at", "claims"),
+        *("lanes", "host", "state", "started_at", "claims"),
     },
     "providers": {
         *("provider", "lane", "state", "why", "spend_cents_today", "open_calls"),

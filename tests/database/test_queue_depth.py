@@ -12,7 +12,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.database.support import Connect, OpenStore
 from worker.metrics import OTHER, Metrics, Now
 from worker.store import Store
-from worker.store import depth as depths
 from worker.store.depth import lane_states, waiting
 from worker.tallies import Tally
 
@@ -79,20 +78,6 @@ async def test_what_is_told_is_what_is_there(db: Any, store: Store) -> None:
         "openai": 0,
         "replicate": 4,
         "": 0,
-    }
-
-
-async def test_it_counts_only_so_far(
-    db: Any, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(depths, "COUNTED_UP_TO", 10)
-    await db.execute(_QUEUED, "replicate", "generation_jobs", "ready", 25)
-    await db.execute(_QUEUED, "replicate", "generation_jobs", "held", 25)
-    await db.execute(_QUEUED, "nobody's", "generation_jobs", "ready", 25)
-    assert await told(store) == {
-        ("replicate", "generation_jobs", "ready"): 10,
-        ("replicate", "generation_jobs", "held"): 10,
-        ("", "generation_jobs", "ready"): 10,
     }
 
 

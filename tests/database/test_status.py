@@ -350,22 +350,22 @@ async def test_a_worker_that_is_gone_is_told_of_while_it_holds_jobs(
     works = await dead.take(2)
     await fell_silent(connection, dead, 700)
     await connection.execute(
-        "UPDATE rowmill.workers SET name = 'box-1:4711' WHERE id = $1", dead.id
+        "UPDATE rowmill.workers SET name = 'box-1:4711', host = 'box-1' WHERE id = $1", dead.id
     )
     await connection.execute("UPDATE rowmill.workers SET name = 'mine' WHERE id = $1", live.id)
 
     async def told() -> dict[str, Any]:
         workers = (await reports.status(store))["workers"]
-        return {w["name"]: (w["host"], w["pid"], w["alive"], w["claims"]) for w in workers}
+        return {w["name"]: (w["host"], w["state"], w["claims"]) for w in workers}
 
     assert await told() == {
-        "box-1:4711": ("box-1", 4711, False, 2),
-        "mine": ("mine", None, True, 0),
+        "box-1:4711": ("box-1", "silent", 2),
+        "mine": (None, "working", 0),
     }
     await connection.execute("UPDATE rowmill.workers SET stopped_at = now() WHERE id = $1", dead.id)
-    assert (await told())["box-1:4711"] == ("box-1", 4711, False, 2)
+    assert (await told())["box-1:4711"] == ("box-1", "stopped", 2)
     await connection.execute("DELETE FROM rowmill.workers WHERE id = $1", dead.id)
-    assert (await told())["unknown"] == ("unknown", None, False, 2)
+    assert (await told())["unknown"] == (None, "stopped", 2)
     await dead.succeed(works)
     assert set(await told()) == {"mine"}
 

@@ -515,7 +515,7 @@ def _progress(act: Act, jobs: int) -> Iterator[Callable[[Result], None]]:
 
 def _tell_plan(chosen: Chosen, plan: Plan) -> None:
     from worker.text import acts as text
-    from worker.text.plain import on_one_line
+    from worker.text.values import on_one_line
 
     act, refused = plan.act, plan.refused
     if chosen.as_json:

@@ -50,7 +50,7 @@ def status(
                         "failed_last_hour", "oldest_wait_s", "per_minute_in", "per_minute_out", "out_history",
                         "wait_p50_ms", "wait_p95_ms", "run_p50_ms", "run_p95_ms", "spend_cents_today"}],
          "sources":   [{"source", "platform", "relation", "gone", "running", "limit", "paused", "missing_triggers", "unserved"}],
-         "workers":   [{"id", "name", "host", "pid", "version", "slots", "running", "claims", "started_at",
+         "workers":   [{"id", "name", "host", "state", "version", "slots", "running", "claims", "started_at",
                         "heartbeat_age_s", "alive", "draining", "lanes"}],
          "providers": [{"provider", "lane", "state", "why", "spend_cents_today", "open_calls", "failed_last_hour"}],
          "budgets":   [{"lane", "period", "limit_cents", "used_cents", "renewed_at", "waiting"}],

@@ -19,7 +19,7 @@ from worker.store.acts import WrongPriority
 from worker.store.finding import UnknownName
 from worker.store.listing import BadCursor, BadSort, TooSlow
 from worker.store.migrations import MigrationError
-from worker.text.plain import on_one_line
+from worker.text.values import on_one_line
 
 NO_SCHEMA = ("3F000", "42P01", "42703", "42883")
 """No such schema, table, column, function."""

@@ -138,8 +138,7 @@ def drain(  # noqa: PLR0917 - typer gives them by name
 
 
 def _said(one: Asked) -> str:
-    from worker.text.plain import on_one_line
-    from worker.text.values import duration
+    from worker.text.values import duration, on_one_line
 
     row = one.worker
     name = on_one_line(row["name"])
@@ -183,7 +182,7 @@ async def _until_gone(store: Store, rows: list[dict[str, Any]]) -> list[dict[str
 
 
 def _progress(left: list[dict[str, Any]]) -> str:
-    from worker.text.plain import on_one_line
+    from worker.text.values import on_one_line
 
     parts = []
     for row in left:

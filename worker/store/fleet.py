@@ -5,15 +5,10 @@ from __future__ import annotations
 from worker.store.reading import Row, read
 from worker.store.store import Store
 
-# A gap of a lease is what others wait for before they take its jobs. Whoever was given up, or left,
-# is kept for a week.
+# Whoever was given up, or left, is kept for a week.
 _WORKERS = """
 SELECT w.id::text AS id, w.name, w.host, w.version, w.lanes, w.slots, w.running,
-       CASE WHEN w.stopped_at IS NOT NULL THEN 'stopped'
-            WHEN w.heartbeat_at <= clock_timestamp() - w.lease THEN 'silent'
-            WHEN w.draining THEN 'draining'
-            WHEN w.drain_asked_at IS NOT NULL THEN 'asked'
-            ELSE 'working' END AS state,
+       rowmill.state_of(w) AS state,
        extract(epoch FROM clock_timestamp() - w.heartbeat_at)::double precision AS heartbeat_age_s,
        w.stopped_at IS NULL AND w.heartbeat_at > clock_timestamp() - w.lease AS alive, w.draining,
        w.started_at, w.stopped_at, w.drain_asked_at, w.drain_asked_by, w.drain_reason,
@@ -30,6 +25,6 @@ async def workers(
 ) -> list[Row]:
     """All that haven't stopped; with `stopped`, also those of the last week that have.
 
-    `state` is working | asked (to drain, and hasn't heard yet) | draining | silent | stopped.
+    `state` is a word of rowmill.state_of().
     """
     return await read(store, _WORKERS, stopped, ids)

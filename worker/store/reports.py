@@ -35,7 +35,7 @@ async def status(store: Store) -> Row:
     """The whole fleet at a glance; `needs_person` is empty while all is well."""
     part = await _read(store, _PARTS)
     (database,) = part["database"]
-    told, workers = _lanes(part), [_worker(row) for row in part["workers"]]
+    told, workers = _lanes(part), part["workers"]
     sources = _sources(part["sources"], part["gates"], told)
     report = {
         "at": database.pop("at"),
@@ -203,13 +203,6 @@ def _history(rows: Iterable[Row]) -> Row:
         **{name: [row.get(name, 0) for row in all_] for name in ("started", "succeeded", "failed")},
         "wait_p50_ms": [percentile(row.get("waits"), 0.50) for row in all_],
     }
-
-
-def _worker(row: Row) -> Row:
-    """Named after host and process, unless its configuration says otherwise."""
-    named = re.fullmatch(r"(.+):(\d+)", row["name"])
-    host, pid = (named[1], int(named[2])) if named else (row["name"], None)
-    return {**row, "host": host, "pid": pid}
 
 
 def _sources(rows: list[Row], gates: list[Row], lanes: list[Row]) -> list[Row]:

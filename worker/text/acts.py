@@ -12,7 +12,7 @@ from worker.commands.problems import explain
 from worker.forecast import Forecast, Purchase
 from worker.store.aims import Aim
 from worker.store.finding import Found
-from worker.text.plain import on_one_line
+from worker.text.values import on_one_line
 
 MOST = 20
 """Lines about single jobs; of more there are counts."""

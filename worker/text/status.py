@@ -178,11 +178,14 @@ def _up(worker: Row, at: str) -> str:
     return duration(max(0.0, since.total_seconds()))
 
 
+TOLD = {"asked": "asked to drain", "draining": "draining"}
+
+
 def _worker_state(worker: Row) -> Text:
     if not worker["alive"]:
         holds = f", holds {worker['claims']}" if worker["claims"] else ""
-        return Text(f"silent{holds}", style=BAD)
-    return Text("draining", style=POOR) if worker["draining"] else Text()
+        return Text(f"{worker['state']}{holds}", style=BAD)
+    return Text("" if worker["state"] == "working" else TOLD[worker["state"]], style=POOR)
 
 
 def _list(names: Sequence[str], console: Console) -> str:

@@ -38,6 +38,10 @@ def visible(text: str, *, one_line: bool = False) -> str:
     return "".join(_shown(character, one_line=one_line) for character in text)
 
 
+def on_one_line(text: str) -> str:
+    return visible(text, one_line=True)
+
+
 def _shown(character: str, *, one_line: bool) -> str:
     code = ord(character)
     if character.isprintable() or character in _JOINERS or (character == "\n" and not one_line):

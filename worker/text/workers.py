@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from worker.text.plain import on_one_line
-from worker.text.values import Row, duration, new_console, table, when
+from worker.text.values import Row, duration, new_console, on_one_line, table, when
 
 COLUMNS = (
     *("worker", "id", "host", "version", "state", " running", " slots", " heartbeat"),

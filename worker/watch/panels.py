@@ -192,8 +192,8 @@ WORKERS = (
 
 def worker_state(worker: Row) -> Cell:
     if not worker["alive"]:
-        return Cell("silent", BAD)
-    return Cell("draining", BUSY) if worker["draining"] else Cell("")
+        return Cell(worker["state"], BAD)
+    return Cell("" if worker["state"] == "working" else worker["state"], BUSY)
 
 
 def worker_line(worker: Row) -> Line:
@@ -201,7 +201,7 @@ def worker_line(worker: Row) -> Line:
         str(worker["id"]),
         (
             Cell(clean(worker["name"]), "bold"),
-            Cell(clean(worker["host"]), QUIET),
+            Cell(clean(worker["host"] or ""), QUIET),
             Cell(clean(worker["version"]), QUIET),
             Cell(used(worker["running"], worker["slots"], 6), GOOD),
             Cell(age(worker["heartbeat_age_s"])),
