@@ -8,8 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from worker.text.safe import safe
-from worker.text.values import Row, duration, money, new_console
+from worker.text.values import Row, duration, money, new_console, visible
 
 ROOMY = 110
 """In a terminal of so many columns there is one for why; else it stands below its job."""
@@ -35,7 +34,7 @@ def print_jobs(jobs: Sequence[Row], *, wide: bool) -> None:
     console = new_console()
     columns = WIDE if wide else SHORT
     rows = [_cells(job, columns) for job in jobs]
-    notes = [safe(note(job)) for job in jobs]
+    notes = [visible(note(job), one_line=True) for job in jobs]
     if not console.is_terminal:
         for line in aligned(
             (*columns, "why"), [(*row, n) for row, n in zip(rows, notes, strict=True)]
@@ -67,7 +66,7 @@ def _print_row(console: Console, line: Text, said: str, *, beside: bool) -> None
 def line(job: Row, at: str) -> str:
     """One change, as it is followed."""
     cells = (at, job["state"].ljust(9), job["key"], job["lane"] or "-", note(job))
-    return "  ".join(safe(cell) for cell in cells).rstrip()
+    return "  ".join(visible(cell, one_line=True) for cell in cells).rstrip()
 
 
 def note(job: Row) -> str:
@@ -126,4 +125,6 @@ def _cells(job: Row, columns: Sequence[str]) -> tuple[str, ...]:
     }
     values = (every[column.strip()] for column in columns)
     # What is empty is a dash, so that the columns of a pipe can be counted.
-    return tuple(safe(str(value)) if value not in {None, ""} else "-" for value in values)
+    return tuple(
+        visible(str(value), one_line=True) if value not in {None, ""} else "-" for value in values
+    )
