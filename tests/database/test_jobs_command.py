@@ -103,7 +103,7 @@ async def test_nothing_found_and_what_is_misspelt(rowmill: Rowmill, both: str, d
     await add_texts(db)
     for wrong, code, named in (
         (("--lane", "replicat"), 1, "known lanes: openai"),
-        (("--source", "jobs"), 1, "attached: generation_jobs, ai_generations, background_jobs"),
+        (("--source", "jobs"), 1, "attached: ai_generations, background_jobs, generation_jobs"),
         (("--state", "done"), 2, "completed"),
         (("--error-kind", "bad"), 2, "rate_limit"),
         (("--older-than", "2 hours"), 2, "30m"),
@@ -166,7 +166,7 @@ async def test_eighty_columns(both: str, db: Any, store: Store) -> None:
     assert {line.split()[0] for line in lines[1:] if not line.startswith(" ")} == set(keys)
     at = next(number for number, line in enumerate(lines) if line.startswith(keys[0]))
     assert lines[at + 1].startswith(
-        "    unknown: \\x1b[2J\\x1b]0;mine\\x07 [red]no[/red] \\x9b31m :boom:"
+        "    unknown: ␛[2J␛]0;mine␇ [red]no[/red] \\x9b31m :boom: 火曜日␍␊rm"
     )
     assert lines[at + 1].endswith("…")
 

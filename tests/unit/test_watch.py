@@ -256,10 +256,10 @@ def test_what_was_not_counted_is_marked() -> None:
 
 def test_workers_with_their_age_and_state() -> None:
     worker = {"id": "1", "name": "a", "host": "h", "version": "1", "slots": 4, "running": 1}
-    worker |= {"alive": True, "draining": False, "lanes": ["openai"], "heartbeat_age_s": 1.0}
+    worker |= {"alive": True, "state": "working", "lanes": ["openai"], "heartbeat_age_s": 1.0}
     worker |= {"started_at": (NOON - timedelta(hours=3)).isoformat()}
-    silent = worker | {"id": "2", "alive": False, "lanes": ["replicate"]}
-    answer = report(workers=[worker, silent, worker | {"id": "3", "draining": True}])
+    silent = worker | {"id": "2", "alive": False, "state": "silent", "lanes": ["replicate"]}
+    answer = report(workers=[worker, silent, worker | {"id": "3", "state": "draining"}])
 
     def shown(text: str) -> list[tuple[str, str]]:
         rows = panels.workers(answer, text, panels.WORKER_SORTS[0])

@@ -29,7 +29,7 @@ from worker.store.selecting import paid
 GONE = "gone"
 """The state of a job whose row was deleted."""
 
-# By name: the view's place and estimate are counted for each row.
+# By name: other columns of the view count what is before each job.
 _WAITING = """
 SELECT w.id, w.why, w.reason, w.may_start_at FROM rowmill.waiting w WHERE w.id = ANY ($1::bigint[])
 """
@@ -44,10 +44,7 @@ async def told(
         for row in await connection.fetch(_jobs_of(tables[source]), keys):
             rows[source, row["key"]] = row
     queued = [row["queue_id"] for row in rows.values() if row["queue_id"] is not None]
-    waits: dict[int, Mapping[str, Any]] = {}
-    if queued:
-        for row in await connection.fetch(_WAITING, queued):
-            waits[row["id"]] = row
+    waits = {row["id"]: row for row in await connection.fetch(_WAITING, queued)} if queued else {}
     return [
         _job(place, tables[place.source], rows[place.source, place.key], waits, now)
         for place in places
