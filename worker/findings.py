@@ -112,8 +112,7 @@ FINDINGS: Mapping[str, Known] = {
     ),
     "transactions.prepared": _warning("a prepared transaction is older than 5 minutes"),
     "transactions.slot": _warning(
-        "an unused replication slot holds back vacuum by 100 000 transactions, or 1 GiB of write-ahead"
-        " log"
+        "an unused replication slot holds back vacuum, or more than 1 GiB of write-ahead log"
     ),
     "transactions.unseen": _info("this role may not see other sessions"),
     "bloat.dead": _warning(
