@@ -151,7 +151,7 @@ async def test_an_older_schema_is_told_and_not_tripped_over(
     photomemory: str, connect: Connect, open_store: OpenStore
 ) -> None:
     connection = await connect(photomemory)
-    await connection.execute("DROP TABLE rowmill.budgets; DROP VIEW rowmill.waiting CASCADE")
+    await connection.execute("DROP VIEW rowmill.waiting CASCADE; DROP TABLE rowmill.budgets")
     await connection.execute("DELETE FROM rowmill.migrations WHERE version > 3")
     assert set(await found(await open_store(photomemory))) == {"schema.behind"}
 

@@ -58,6 +58,8 @@ class Limits:
     old_transaction: float = 900.0
     idle_transaction: float = 300.0
     slot_bytes: int = 1024**3
+    slot_transactions: int = 100_000
+    """A standby that is being restarted is no news."""
     dead_rows: int = 50_000
     dead_platform_rows: int = 1_000_000
     unanalyzed_bytes: int = 1024**2

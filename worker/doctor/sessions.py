@@ -119,7 +119,7 @@ async def slots(patient: Patient) -> list[Finding]:
     findings = []
     for row in await sessions.slots(patient.store):
         parts = []
-        if row["behind"] is not None:
+        if (row["behind"] or 0) > patient.limits.slot_transactions:
             parts.append(f"holds back vacuum by {row['behind']} transactions")
         if (row["bytes"] or 0) > patient.limits.slot_bytes:
             parts.append(f"keeps {row['bytes'] / 1024**2:.0f} MiB of write-ahead log on the disk")
