@@ -1185,6 +1185,49 @@ CREATE FUNCTION rowmill.slow(p_lane text, p_source text, p_seconds double precis
      WHERE coalesce(l.slow_until < excluded.slow_until, true)
 $$;
 
+SET default_tablespace = '';
+
+SET default_table_access_method = heap;
+
+--
+-- Name: workers; Type: TABLE; Schema: rowmill; Owner: -
+--
+
+CREATE TABLE rowmill.workers (
+    id bigint NOT NULL,
+    name text NOT NULL,
+    version text NOT NULL,
+    lanes text[] NOT NULL,
+    slots integer NOT NULL,
+    lease interval NOT NULL,
+    running integer DEFAULT 0 NOT NULL,
+    idle boolean DEFAULT false NOT NULL,
+    draining boolean DEFAULT false NOT NULL,
+    started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    heartbeat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    alive_since timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    stopped_at timestamp with time zone,
+    host text,
+    drain_asked_at timestamp with time zone,
+    drain_asked_by text,
+    drain_reason text
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
+
+--
+-- Name: state_of(rowmill.workers); Type: FUNCTION; Schema: rowmill; Owner: -
+--
+
+CREATE FUNCTION rowmill.state_of(w rowmill.workers) RETURNS text
+    LANGUAGE sql STABLE
+    AS $$
+    SELECT CASE WHEN w.stopped_at IS NOT NULL THEN 'stopped'
+                WHEN w.heartbeat_at <= statement_timestamp() - w.lease THEN 'silent'
+                WHEN w.draining THEN 'draining'
+                WHEN w.drain_asked_at IS NOT NULL THEN 'asked'
+                ELSE 'working' END
+$$;
+
 --
 -- Name: take_turn(text, double precision, double precision); Type: FUNCTION; Schema: rowmill; Owner: -
 --
@@ -1290,10 +1333,6 @@ CREATE FUNCTION rowmill.window_of(p_period text) RETURNS timestamp with time zon
     AS $$
     SELECT date_trunc(p_period, clock_timestamp() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
 $$;
-
-SET default_tablespace = '';
-
-SET default_table_access_method = heap;
 
 --
 -- Name: actions; Type: TABLE; Schema: rowmill; Owner: -
@@ -1721,31 +1760,6 @@ CREATE TABLE rowmill.turns (
     latest timestamp with time zone NOT NULL,
     come_back timestamp with time zone NOT NULL
 );
-
---
--- Name: workers; Type: TABLE; Schema: rowmill; Owner: -
---
-
-CREATE TABLE rowmill.workers (
-    id bigint NOT NULL,
-    name text NOT NULL,
-    version text NOT NULL,
-    lanes text[] NOT NULL,
-    slots integer NOT NULL,
-    lease interval NOT NULL,
-    running integer DEFAULT 0 NOT NULL,
-    idle boolean DEFAULT false NOT NULL,
-    draining boolean DEFAULT false NOT NULL,
-    started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    heartbeat_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    alive_since timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    stopped_at timestamp with time zone,
-    host text,
-    drain_asked_at timestamp with time zone,
-    drain_asked_by text,
-    drain_reason text
-)
-WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
 
 --
 -- Name: waiting; Type: VIEW; Schema: rowmill; Owner: -
