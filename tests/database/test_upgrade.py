@@ -141,7 +141,7 @@ async def test_its_form_of_a_map_can_be_detached(before: str, connect: Connect) 
 async def test_it_waits_for_no_one_while_others_wait_for_it(
     before: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Behind a migration that waits for a table, heartbeats and INSERTs would wait as long as it does."""
+    """Behind a migration that waits for a table, heartbeats and INSERTs would wait as long."""
     producer, others = await connect(before), await connect(before)
     insert = producer.transaction()
     await insert.start()
