@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.commands import filters
+from worker.commands import completing, filters
 from worker.commands.carrying_out import go
 from worker.commands.choosing import Chosen, upon_jobs
 from worker.commands.planning import always
@@ -186,7 +186,9 @@ def resolve(
     provider: Annotated[
         str | None,
         typer.Option(
-            rich_help_panel=filters.PANEL, help="Only with a call of this provider in doubt."
+            rich_help_panel=filters.PANEL,
+            help="Only with a call of this provider in doubt.",
+            autocompletion=completing.providers,
         ),
     ] = None,
 ) -> None:

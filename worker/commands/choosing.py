@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.commands import filters
+from worker.commands import completing, filters
 from worker.commands.common import AsJson
 
 if TYPE_CHECKING:
@@ -39,7 +39,11 @@ def _shared(
     *,
     ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="ID", help="Rows' keys; TABLE/KEY where two tables share one."),
+        typer.Argument(
+            metavar="ID",
+            help="Rows' keys; TABLE/KEY where two tables share one.",
+            autocompletion=completing.jobs,
+        ),
     ] = None,
     lane: filters.Lanes = None,
     source: filters.Sources = None,
