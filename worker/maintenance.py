@@ -68,9 +68,11 @@ class LateJournal(ClaimJournal):
         entry = {"id": submission, "intended_at": self.times[submission], "state": "finished"}
         told = clean({**entry, "result": result, "cost_cents": cost_cents})
         try:
-            if await upkeep.deliver_late(self._store, self._job, told):
+            late = await upkeep.deliver_late(self._store, self._job, told)
+            if late.delivered:
                 log.info("late.success")
-            self._spent(submission, cost_cents)
+            if late.recorded:
+                self._spent(submission, cost_cents)
         except Refused:  # the row can't take it; what it cost is known all the same
             log.exception("late.refused")
             await super().finished(submission, result=result, cost_cents=cost_cents)

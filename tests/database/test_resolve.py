@@ -19,6 +19,7 @@ from worker.ledger import ClaimJournal
 from worker.store import Store, acts, upkeep
 from worker.store.acts import Seen
 from worker.store.finding import Found
+from worker.store.upkeep import Late
 
 
 @dataclass
@@ -238,8 +239,8 @@ async def failed_meanwhile(doubt: Doubt) -> None:
 
 async def test_a_late_success_is_delivered(doubt: Doubt) -> None:
     await failed_meanwhile(doubt)
-    assert await deliver(doubt)
-    assert not await deliver(doubt)
+    assert await deliver(doubt) == Late(recorded=True, delivered=True)
+    assert await deliver(doubt) == Late(recorded=False, delivered=False), "by another worker, too"
     assert (await doubt.row())[:2] == ("queued", None)
     (work,) = await doubt.hand.take()
     again = await intend(journal_of(doubt.store, work, doubt.hand))
@@ -258,12 +259,12 @@ async def test_a_late_success_gives_way_to_something_newer(doubt: Doubt, newer: 
     await failed_meanwhile(doubt)
     await doubt.connection.execute(newer)
     queued = await doubt.connection.fetch("SELECT * FROM rowmill.queue")
-    assert not await deliver(doubt)
+    assert await deliver(doubt) == Late(recorded=True, delivered=False)
     assert await doubt.connection.fetch("SELECT * FROM rowmill.queue") == queued
     assert [row["state"] for row in await ledger_rows(doubt.connection)] == ["finished"]
 
 
-async def deliver(doubt: Doubt) -> bool:
+async def deliver(doubt: Doubt) -> Late:
     return await upkeep.deliver_late(
         doubt.store,
         Found("generation_jobs", doubt.work.key),
