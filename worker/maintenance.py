@@ -34,7 +34,16 @@ from worker.logs import job_fields
 from worker.maps import MapError, Platform
 from worker.rates import Rates
 from worker.scheduled import Scheduled
-from worker.store import LockTimeout, Refused, Store, StoreError, limits, upkeep
+from worker.store import (
+    NO_FUNCTION,
+    LockTimeout,
+    Refused,
+    Store,
+    StoreError,
+    Unavailable,
+    limits,
+    upkeep,
+)
 from worker.store.finding import Found
 from worker.transitions import clean
 
@@ -73,7 +82,10 @@ class LateJournal(ClaimJournal):
                 log.info("late.success")
             if late.recorded:
                 self._spent(submission, cost_cents)
-        except Refused:  # the row can't take it; what it cost is known all the same
+        except (Refused, Unavailable) as error:
+            if isinstance(error, Unavailable) and error.sqlstate != NO_FUNCTION:
+                raise
+            # The row can't take it, or its table was detached; what it cost is known all the same.
             log.exception("late.refused")
             await super().finished(submission, result=result, cost_cents=cost_cents)
 

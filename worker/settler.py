@@ -19,6 +19,7 @@ from jobs import failpoints
 from worker import transitions
 from worker.logs import about
 from worker.store import (
+    NO_FUNCTION,
     LockTimeout,
     MissingPartition,
     Refused,
@@ -32,7 +33,6 @@ from worker.vitals import Turns
 
 log = structlog.get_logger()
 
-NO_FUNCTION = "42883"
 Settled = Callable[[Settlement, str], None]
 BUSY_PAUSE = 0.05
 OUTAGE_PAUSE = 0.5

@@ -18,6 +18,7 @@ from tests.process.fleet import until_sql
 from worker.ledger import ClaimJournal
 from worker.store import Store, acts, upkeep
 from worker.store.acts import Seen
+from worker.store.attaching import detach
 from worker.store.finding import Found
 from worker.store.upkeep import Late
 
@@ -205,6 +206,16 @@ async def test_a_late_success_of_a_cancelled_job_is_only_recorded(doubt: Doubt) 
     chores = await maintenance_of(doubt.store, cast("Runner", CancelledMeanwhile(doubt)))
     await chores.orphans()
     assert (await doubt.row())[0] == "cancelled"
+    (call,) = await ledger_rows(doubt.connection)
+    assert (call["state"], call["cost_cents"]) == ("finished", Decimal(3))
+
+
+async def test_a_late_success_of_a_detached_table_is_recorded(doubt: Doubt) -> None:
+    """What it cost is known; once the table is attached again, `rowmill retry` delivers it."""
+    await failed_meanwhile(doubt)
+    await detach(doubt.store.dsn, "photomemory")
+    chores = await maintenance_of(doubt.store, cast("Runner", Ended()))
+    await chores.orphans()
     (call,) = await ledger_rows(doubt.connection)
     assert (call["state"], call["cost_cents"]) == ("finished", Decimal(3))
 
