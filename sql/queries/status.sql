@@ -32,6 +32,7 @@ WITH hour AS MATERIALIZED (
 ), summed_up AS MATERIALIZED (
     SELECT * FROM rowmill.spending
      WHERE since = date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+       AND until <= now()   -- or a clock was put back: calls of now are not in it
 ), spent AS MATERIALIZED (
     SELECT t.lane, t.source, t.provider, sum(t.cents) AS cents
       FROM (SELECT r.lane, r.source, r.provider, r.cents

@@ -24,7 +24,7 @@ from tests.database.support import (
 from tests.database.test_partitioned import build as warehouse_built
 from worker.doctor.patient import Limits, Patient
 from worker.doctor.rows import targets
-from worker.store import Store, reports, upkeep
+from worker.store import Store, acts, reports, upkeep
 from worker.store.health import rows
 
 RIGHTS = """
@@ -371,3 +371,20 @@ async def test_completed_without_a_file_or_a_usage_record(db: Any, store: Store)
     await db.execute("ALTER TABLE generation_jobs DROP CONSTRAINT status_consistency")
     await db.execute("UPDATE generation_jobs SET output_file_id = NULL WHERE id = $1", keys[2])
     assert (await found(store))["rows.empty"]["evidence"].endswith(keys[2])
+
+
+async def test_a_job_that_was_done_again_is_charged_for_each_run(db: Any, store: Store) -> None:
+    hand, works = await at_work(db, store, 1)
+    for again in (False, True):
+        if again:
+            key = works[0].key
+            assert await acts.requeue(store, "generation_jobs", key, "ann") == "requeued"
+            works = await hand.take()
+        journal = journal_of(store, works[0], hand)
+        await journal.finished((await intend(journal)).id, result={}, cost_cents=Decimal(2))
+        await hand.succeed(works)
+    assert await db.fetchval("SELECT count(*) FROM usage_records") == 2
+    await db.execute(
+        "UPDATE rowmill.submissions SET delivered_at = now() - interval '8 days' WHERE run = 1"
+    )
+    assert "usage.double" not in await found(store)

@@ -25,6 +25,7 @@ previewing.py  what a map would make of the rows that are there
 """
 
 from worker.store.errors import (
+    NO_FUNCTION,
     DeadWorker,
     LockTimeout,
     MissingPartition,
@@ -44,6 +45,7 @@ from worker.store.store import (
 )
 
 __all__ = [
+    "NO_FUNCTION",
     "Claimed",
     "DeadWorker",
     "Head",
