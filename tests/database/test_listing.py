@@ -254,6 +254,16 @@ async def test_pages_neither_skip_nor_repeat_what_stays(db: Any, store: Store) -
         await db.execute("TRUNCATE public.generation_jobs, system.background_jobs CASCADE")
 
 
+async def test_the_jobs_of_one_state_are_counted(db: Any, store: Store) -> None:
+    """One SELECT, where most filters make several."""
+    await add_videos(db, 3)
+    await add_background(db, 2)
+    ready = Filter(states=("ready",))
+    assert await listing.counted(store, ready) == 5
+    assert await listing.counted(store, ready, most=3) == 4
+    assert await listing.counted(store, Filter(), most=3) == 4
+
+
 async def test_cursors_are_url_safe_and_of_one_listing(db: Any, store: Store) -> None:
     await add_videos(db, 5)
     which = Filter(states=WAITING)

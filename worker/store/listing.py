@@ -191,7 +191,8 @@ class _Look:
         ]
         if not parts:
             return 0
-        sql = f"SELECT count(*) FROM ({' UNION ALL '.join(parts)} LIMIT {most + 1}) AS one"
+        every = f"SELECT FROM ({' UNION ALL '.join(parts)}) AS every LIMIT {most + 1}"
+        sql = f"SELECT count(*) FROM ({every}) AS one"
         given = selects.arguments
         return int(await self.connection.fetchval(given.named + sql, *given.values))
 
