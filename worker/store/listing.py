@@ -31,6 +31,7 @@ from worker.store.store import SourceInfo, Store
 from worker.store.telling import told
 
 __all__ = [
+    "MANY",
     "MOST",
     "SORTS",
     "BadCursor",
@@ -49,6 +50,8 @@ __all__ = [
 
 MOST = 1000
 """Jobs on a page."""
+MANY = 20_000
+"""The same where all are wanted, and only which they are: every page is a search of its own."""
 PATIENCE = 10.0
 """Seconds that a statement may take."""
 
@@ -85,7 +88,7 @@ async def listed(
 ) -> Page:
     """One page of jobs, told as plain JSON."""
     async with _looking(store, which) as look:
-        places, cursor = await look.places(sort, reverse, limit, after)
+        places, cursor = await look.places(sort, reverse, min(limit, MOST), after)
         return Page(await look.told(places), cursor)
 
 
@@ -206,7 +209,7 @@ class _Look:
         last = _Cursor.read(after, listing) if after else None
         if last is not None:
             self.now = last.now
-        limit = max(1, min(limit, MOST))
+        limit = max(1, limit)
         rows = await self._rows(self._selects(by), ascending, limit + 1, last)
         names = {table.info.id: name for name, table in self.tables.items()}
         places = [Place(names[row["source"]], row["key"], row["state"]) for row in rows[:limit]]
