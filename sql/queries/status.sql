@@ -78,12 +78,12 @@ WITH hour AS MATERIALIZED (
            broken_until > statement_timestamp() AS broken,
            rowmill.iso(CASE WHEN slow_until > statement_timestamp() THEN slow_until END) AS slow_until
       FROM rowmill.lanes ORDER BY lane, source
+), missing_triggers AS MATERIALIZED (
+    SELECT m.source, m.trigger FROM rowmill.missing_triggers() m
 ), sources AS (
     SELECT s.name AS source, s.platform, s.relation, s.unserved, to_regclass(s.relation) IS NULL AS gone,
-           ARRAY(SELECT 'rowmill_' || e FROM unnest(ARRAY['enqueue', 'change', 'remove', 'empty']) e
-                  WHERE NOT EXISTS (SELECT FROM pg_trigger t
-                                     WHERE t.tgrelid = to_regclass(s.relation)
-                                       AND t.tgname = 'rowmill_' || e AND t.tgenabled <> 'D')) AS missing
+           ARRAY(SELECT DISTINCT t.trigger::text FROM missing_triggers t
+                  WHERE t.source = s.name ORDER BY 1) AS missing
       FROM rowmill.sources s ORDER BY s.id
 ), claims AS MATERIALIZED (
     SELECT q.worker, count(*) AS jobs FROM rowmill.queue q

@@ -135,7 +135,7 @@ async def test_the_sweep_finds_what_no_trigger_saw(db: Any, store: Store) -> Non
     await db.execute(MISSING)
     (key,) = await add(db)
     assert await queued(db) == {}
-    assert await upkeep.missing_triggers(store) == ["orders: enqueue"]
+    assert await upkeep.missing_triggers(store) == ["orders: rowmill_enqueue"]
     assert await store.sweep("orders") == 1
     assert list(await queued(db)) == [key]
 

@@ -15,6 +15,8 @@ from tests.commandline import ROOT
 from tests.database.support import LANES, Connect, OpenStore, add_videos
 from worker.commands.completion import SCRIPTS, Shell
 
+FAILED = "0f0f0f0f-failed-and-over"
+
 # Bash calls the function as it would for a line whose cursor is at its end.
 ASK_BASH = """
 for COMP_LINE in "$@"; do
@@ -86,6 +88,12 @@ async def a_fleet(dsn: str, connect: Connect, open_store: OpenStore) -> list[str
         7, name="render-7:12", version="1", lanes=LANES, slots=4, lease=30, host="render-7"
     )
     keys = await add_videos(connection, 3)
+    await connection.execute(
+        "INSERT INTO rowmill.failures"
+        " (source, row_key, lane, run, try, final, kind, message, worker)"
+        " VALUES ('generation_jobs', $1, 'replicate', 1, 1, true, 'invalid', 'no', 7)",
+        FAILED,
+    )
     # Names that a shell would read something into; nobody wants them on a line.
     await connection.execute(
         "INSERT INTO rowmill.lanes (lane) VALUES ('replicate;touch pwned'), ('rep$(touch pwned)'),"
@@ -110,6 +118,25 @@ async def test_bash(
         "rowmill drain r",
         "rowmill attach ph",
     )
+    filters = await offered(
+        Shell.BASH,
+        photomemory,
+        tmp_path,
+        "rowmill jobs --lane rep",
+        "rowmill cancel --source gen",
+        "rowmill retry --state unf",
+        "rowmill jobs --error-kind tra",
+        f"rowmill retry {FAILED[:6]}",
+        "rowmill watch --lane rep",
+    )
+    assert filters == [
+        ["replicate"],
+        ["generation_jobs"],
+        ["unfinished"],
+        ["transient"],
+        [FAILED],
+        ["replicate"],
+    ]
     assert commands == ["pause"]
     assert lanes == ["replicate"]
     assert colon == ["webhook_delivery"]  # what stands behind the colon is all that bash replaces

@@ -24,7 +24,7 @@ from tests.database.support import (
 from tests.database.test_partitioned import build as warehouse_built
 from worker.doctor.patient import Limits, Patient
 from worker.doctor.rows import targets
-from worker.store import Store
+from worker.store import Store, reports, upkeep
 from worker.store.health import rows
 
 RIGHTS = """
@@ -48,6 +48,15 @@ async def db(photomemory: str, connect: Connect) -> Any:
 # --------------------------------------------------------------------------- triggers, functions
 
 
+async def told_of_triggers(store: Store) -> dict[str, list[str]]:
+    """What status says of tables that lack some; maintenance logs the same."""
+    sources = (await reports.status(store))["sources"]
+    told = {row["source"]: row["missing_triggers"] for row in sources if row["missing_triggers"]}
+    logged = [f"{source}: {', '.join(missing)}" for source, missing in told.items()]
+    assert await upkeep.missing_triggers(store) == logged
+    return told
+
+
 @pytest.mark.parametrize("how", ["DISABLE", "ENABLE REPLICA"])
 @provokes("tables.triggers")
 async def test_a_trigger_that_is_not_fired(db: Any, store: Store, how: str) -> None:
@@ -56,6 +65,7 @@ async def test_a_trigger_that_is_not_fired(db: Any, store: Store, how: str) -> N
     said = {"DISABLE": "disabled", "ENABLE REPLICA": "enabled for replicas alone"}[how]
     assert f"rowmill_enqueue ({said})" in finding["evidence"]
     assert (finding["severity"], finding["repairable"]) == ("error", True)
+    assert await told_of_triggers(store) == {"generation_jobs": ["rowmill_enqueue"]}
     (key,) = await add_videos(db)
     assert await queued(db, key) == {}
     assert (await found(store))["rows.unqueued"]["repairable"]
@@ -75,6 +85,7 @@ async def test_a_trigger_of_one_partition(
     await connection.execute("ALTER TABLE warehouse.parcels_january DISABLE TRIGGER rowmill_change")
     finding = (await found(store, only=("tables",)))["tables.triggers"]
     assert "rowmill_change on warehouse.parcels_january (disabled)" in finding["evidence"]
+    assert await told_of_triggers(store) == {"parcels": ["rowmill_change"]}
     (done,), left = await mended(store)
     assert (done["failed"], "tables.triggers" in left) == (None, False)
 

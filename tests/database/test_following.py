@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.database.support import Connect, Hand, OpenStore, add_texts, add_videos, connection_to
-from worker.store import Store, following
-from worker.store.filtering import Filter
-from worker.store.following import Follower
+from worker.store import Store
+from worker.store.listing import Filter, following
+from worker.store.listing.following import Follower
 
 
 @pytest.fixture

@@ -30,11 +30,22 @@ from tests.database.support import (
 from worker import maps
 from worker.generate.lists import STATES, UNFINISHED
 from worker.relocating import relocated
-from worker.store import Refused, Store, listing
+from worker.store import Refused, Store
 from worker.store.attaching import attach
-from worker.store.filtering import Filter
 from worker.store.finding import UnknownName
-from worker.store.listing import SORTS, BadCursor, BadSort, Page, counted, found, listed
+from worker.store.listing import (
+    SORTS,
+    BadCursor,
+    BadSort,
+    Filter,
+    Page,
+    TooSlow,
+    counted,
+    found,
+    know_lanes,
+    listed,
+    pages,
+)
 from worker.store.migrations import migrate
 
 WAITING = tuple(UNFINISHED)
@@ -343,9 +354,9 @@ async def test_values_are_never_sql(db: Any, store: Store) -> None:
 async def test_misspelt_lanes_are_named(db: Any, store: Store) -> None:
     await add_videos(db, service="Luma")
     await db.execute("UPDATE public.generation_jobs SET status = 'cancelled'")
-    await listing.know_lanes(store, ["luma", "openai"], ["openai"])
+    await know_lanes(store, ["luma", "openai"], ["openai"])
     with pytest.raises(UnknownName, match=r"no lane 'replicat'; known lanes: .*openai"):
-        await listing.know_lanes(store, ["replicat"], ["openai"])
+        await know_lanes(store, ["replicat"], ["openai"])
 
 
 # --------------------------------------------------------------------------- anyone's tables
@@ -425,11 +436,11 @@ async def test_states_that_are_no_texts_in_another_schema(
 
 async def plan_of(store: Store, which: Filter, sort: Any = None) -> str:
     """Of a page's statement, with what it read."""
-    async with listing._looking(store, which) as look:
+    async with pages._looking(store, which) as look:
         by = sort or which.default_sort()
         selects = look._selects(by)
         ascending = by in {"order", "oldest"}
-        parts = [listing._page(selects, one, ascending, 51, None) for one in selects.all()]
+        parts = [pages._page(selects, one, ascending, 51, None) for one in selects.all()]
         sql = selects.arguments.named + " UNION ALL ".join(part for part in parts if part)
         rows = await look.connection.fetch(
             f"EXPLAIN (ANALYZE, TIMING OFF) {sql}", *selects.arguments.values
@@ -484,11 +495,11 @@ async def test_what_takes_too_long_is_given_up(
     db: Any, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await add_videos(db)
-    monkeypatch.setattr(listing, "PATIENCE", 0.2)
+    monkeypatch.setattr(pages, "PATIENCE", 0.2)
     transaction = db.transaction()
     await transaction.start()
     await db.execute("LOCK TABLE public.generation_jobs IN ACCESS EXCLUSIVE MODE")
-    with pytest.raises(listing.TooSlow, match=r"add --source, --state, --tenant, --newer-than"):
+    with pytest.raises(TooSlow, match=r"add --source, --state, --tenant, --newer-than"):
         await listed(store, Filter())
     await transaction.rollback()
     assert len((await listed(store, Filter())).jobs) == 1

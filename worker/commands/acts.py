@@ -3,143 +3,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-import signal
-import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.commands import filters
-from worker.commands.common import NOT_DONE, OK, AsJson, print_json, who, with_store
+from worker.commands import completing, filters
+from worker.commands.carrying_out import go
+from worker.commands.choosing import Chosen, upon_jobs
+from worker.commands.planning import always
 
 if TYPE_CHECKING:
-    from worker.acting import Act, Result
-    from worker.forecast import Forecast
+    from worker.acting import Act
     from worker.store import Store
-    from worker.store.acts import Seen
-    from worker.store.aims import Aim
     from worker.store.finding import Found
-    from worker.store.listing import Filter
-
-MANY = 10
-"""Jobs for which there is a progress bar."""
-
-
-# --------------------------------------------------------------------------- what all of them take
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """Which jobs, and how they are gone about."""
-
-    ids: tuple[str, ...]
-    which: Filter | None
-    """None where jobs are named."""
-    limit: int | None
-    dry_run: bool
-    yes: bool
-    as_json: bool
-
-    @property
-    def single(self) -> bool:
-        return len(self.ids) == 1
-
-
-def _shared(
-    *,
-    ids: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="ID", help="Rows' keys; TABLE/KEY where two tables share one."),
-    ] = None,
-    lane: filters.Lanes = None,
-    source: filters.Sources = None,
-    kind: filters.Kinds = None,
-    state: filters.States = None,
-    tenant: filters.Tenant = None,
-    older_than: filters.OlderThan = None,
-    newer_than: filters.NewerThan = None,
-    error_kind: filters.ErrorKind = None,
-    error: filters.ErrorText = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, rich_help_panel=filters.PANEL, help="At most so many of them."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell which jobs and what cost; change nothing.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """The options of every act."""
-
-
-_SHARED = inspect.signature(_shared, eval_str=True).parameters
-
-
-def upon_jobs(command: Callable[..., None]) -> Callable[..., None]:
-    """A command over chosen jobs: its own options, and those that choose."""
-
-    def call(**given: Any) -> None:
-        shared = {name: given.pop(name) for name in _SHARED}
-        narrowed = given.get("provider") is not None
-        command(_chosen(command.__name__, narrowed=narrowed, **shared), **given)
-
-    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-    parameters = [
-        p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for p in (_SHARED["ids"], *own, *_SHARED.values())
-    ]
-    unique = {p.name: p for p in parameters}
-    call.__name__, call.__doc__ = command.__name__, command.__doc__
-    call.__module__ = command.__module__
-    call.__annotations__ = {name: p.annotation for name, p in unique.items()}
-    call.__signature__ = inspect.Signature(list(unique.values()))  # type: ignore[attr-defined]
-    return call
-
-
-def _chosen(
-    name: str,
-    *,
-    narrowed: bool,
-    ids: list[str] | None,
-    limit: int | None,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
-    **filtered: Any,
-) -> Chosen:
-    from worker.store.listing import Filter
-
-    which = filters.chosen(**filtered)
-    if ids and (narrowed or which != Filter() or limit is not None):
-        raise typer.BadParameter("name jobs, or say which by options: not both")
-    if not ids and not narrowed and which == Filter():
-        raise typer.BadParameter(
-            f"which jobs? Name them, or narrow it down:\n\n  rowmill {name} ID\n\n"
-            f"  rowmill {name} --lane replicate --newer-than 2h --dry-run\n\n"
-            f"rowmill {name} --help lists all options"
-        )
-    chosen = Chosen(
-        tuple(dict.fromkeys(ids or ())), None if ids else which, limit, dry_run, yes, as_json
-    )
-    if not chosen.single and not dry_run and not yes and not _asks():
-        raise typer.BadParameter(
-            "more than one job, and no terminal to ask on: add --yes, or look first with --dry-run"
-        )
-    return chosen
-
-
-def _asks() -> bool:
-    """Whether someone can be asked: what they answer is read, what they are asked is seen."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
-
-
-# --------------------------------------------------------------------------- the commands
 
 
 @upon_jobs
@@ -203,7 +80,7 @@ def retry(chosen: Chosen) -> None:
     """
     from worker.acting import retrying
 
-    _go(chosen, _always(retrying()))
+    go(chosen, always(retrying()))
 
 
 @upon_jobs
@@ -234,7 +111,7 @@ def requeue(
     """
     from worker.acting import requeueing
 
-    _go(chosen, _always(requeueing(anew=drop_paid)), risky=True)
+    go(chosen, always(requeueing(anew=drop_paid)), risky=True)
 
 
 @upon_jobs
@@ -252,7 +129,7 @@ def cancel(chosen: Chosen) -> None:
     """
     from worker.acting import cancelling
 
-    _go(chosen, _always(cancelling()))
+    go(chosen, always(cancelling()))
 
 
 @upon_jobs
@@ -288,7 +165,7 @@ def priority(
         known = [info for info in await store.sources() if info.name in tables]
         return prioritising({info.name: acts.priority_value(info, to) for info in known})
 
-    _go(chosen, making)
+    go(chosen, making)
 
 
 @upon_jobs
@@ -309,7 +186,9 @@ def resolve(
     provider: Annotated[
         str | None,
         typer.Option(
-            rich_help_panel=filters.PANEL, help="Only with a call of this provider in doubt."
+            rich_help_panel=filters.PANEL,
+            help="Only with a call of this provider in doubt.",
+            autocompletion=completing.providers,
         ),
     ] = None,
 ) -> None:
@@ -336,237 +215,4 @@ def resolve(
         raise typer.BadParameter("--external-id is one job's: name it")
     how = "accepted" if external_id is not None else "resubmit" if resubmit else "fail"
     act = resolving(how, external_id=external_id, step=step)
-    _go(chosen, _always(act), risky=resubmit, provider=provider)
-
-
-# --------------------------------------------------------------------------- how it goes
-
-Making = Callable[["Store", "Sequence[Found]"], Awaitable["Act"]]
-
-
-def _always(act: Act) -> Making:
-    async def making(_store: Store, _jobs: Sequence[Found]) -> Act:
-        return act
-
-    return making
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    act: Act
-    aims: list[Aim]
-    refused: dict[Found, str]
-    """Those of the aims that can't be acted on, and the verdict why."""
-    forecast: Forecast
-    states: tuple[str, ...]
-    """Those that were asked for; none where jobs were named."""
-    more: bool
-    """More match than were let in."""
-
-    @property
-    def able(self) -> list[Aim]:
-        return [aim for aim in self.aims if aim.job not in self.refused]
-
-
-def _go(
-    chosen: Chosen, making: Making, *, risky: bool = False, provider: str | None = None
-) -> None:
-    """Look, tell what it means, ask where it matters, do it, tell what became of it."""
-    from worker.text import acts as text
-
-    async def planning(store: Store) -> Plan:
-        return await _plan(store, chosen, making, provider)
-
-    plan = with_store(planning)
-    if chosen.dry_run:
-        _tell_plan(chosen, plan)
-        raise typer.Exit(OK if plan.able or not plan.aims else NOT_DONE)
-    asked = not chosen.yes and bool(plan.able) and (not chosen.single or (risky and _asks()))
-    if asked:
-        for line in text.foretold(
-            plan.act, plan.forecast, refused=len(plan.refused), more=plan.more
-        ):
-            typer.echo(line, err=True)
-        if not typer.confirm("Go on?", default=False, err=True):
-            typer.echo("rowmill: nothing was changed", err=True)
-            raise typer.Exit(NOT_DONE)
-    # Who named one job and wasn't asked has seen nothing of it: it is acted on as it is by then.
-    blindly = chosen.single and not asked
-    results, interrupted = _carry_out(plan, plan.aims if blindly else plan.able, blindly=blindly)
-    _tell(chosen, plan, results)
-    _leave(plan.aims, results, interrupted)
-
-
-async def _plan(store: Store, chosen: Chosen, making: Making, provider: str | None) -> Plan:
-    from worker.store import aims as looking
-    from worker.store import finding, forecasts
-
-    states: tuple[str, ...] = ()
-    if chosen.which is None:
-        jobs, more = [await finding.find_one(store, named) for named in chosen.ids], False
-        act = await making(store, jobs)
-    else:
-        act = await making(store, ())
-        states = _states(chosen.which, act, narrowed=provider is not None)
-        which = await filters.checked(store, replace(chosen.which, states=states))
-        jobs, more = await _matching(store, which, chosen.limit)
-        act = await making(store, jobs)
-    aims = await looking.aims(store, jobs)
-    if chosen.which is not None:
-        named = chosen.which.states
-        # What has changed since it was found is no match either.
-        aims = [aim for aim in aims if aim.state in states and act.meant(aim, named)]
-    if provider is not None:
-        aims = [aim for aim in aims if provider in aim.calls.doubt_providers]
-    refused = {aim.job: why for aim in aims if (why := act.refusal(aim)) is not None}
-    forecast = await forecasts.forecast_of(
-        store,
-        [aim for aim in aims if aim.job not in refused],
-        buys=act.buys,
-        anew=act.anew,
-        resubmits=act.resubmits,
-    )
-    return Plan(act, aims, refused, forecast, states, more)
-
-
-def _states(which: Filter, act: Act, *, narrowed: bool) -> tuple[str, ...]:
-    """Those asked for in which the act can do something; all of these where none is named."""
-    from worker.store.listing import Filter
-
-    states = tuple(state for state in which.states if state in act.reach) or act.states
-    if which.states and not set(which.states) & set(act.reach):
-        raise typer.BadParameter(
-            f"{act.name} is for jobs that are {', '.join(act.reach)}: "
-            f"not for --state {', '.join(which.states)}"
-        )
-    if not states:
-        raise typer.BadParameter(
-            f"which of them? --state {', --state '.join(act.reach)}: {act.name} pays for all of them"
-        )
-    every = set(states) >= set(act.states or act.reach)
-    if every and not narrowed and replace(which, states=()) == Filter():
-        raise typer.BadParameter(
-            f"that is every job {act.name} is for: narrow it down, by --lane or --source at least"
-        )
-    return states
-
-
-async def _matching(store: Store, which: Filter, limit: int | None) -> tuple[list[Found], bool]:
-    from worker.store import listing
-    from worker.store.finding import Found
-
-    jobs: list[Found] = []
-    after: str | None = None
-    while limit is None or len(jobs) < limit:
-        page = listing.MANY if limit is None else min(listing.MANY, limit - len(jobs))
-        places, after = await listing.found(store, which, limit=page, after=after)
-        jobs += [Found(place.source, place.key) for place in places]
-        if after is None:
-            break
-    return jobs, after is not None
-
-
-def _carry_out(
-    plan: Plan, aims: Sequence[Aim], *, blindly: bool
-) -> tuple[dict[Found, Result], signal.Signals | None]:
-    from worker.acting import AT_A_TIME, Stopping, carry_out
-
-    stopping, caught = Stopping(), list[signal.Signals]()
-
-    def seen(aim: Aim) -> Seen | None:
-        of_doubts = plan.act.name == "resolve"
-        return None if blindly else aim.seen(plan.states, of_doubts=of_doubts)
-
-    async def work(store: Store) -> list[Result]:
-        loop = asyncio.get_running_loop()
-
-        def stop(number: signal.Signals) -> None:
-            stopping.asked = True
-            caught.append(number)
-            loop.remove_signal_handler(number)  # a second one ends us at once
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop, number)
-        with _progress(plan.act, len(aims)) as advance:
-            return await carry_out(
-                store, plan.act, aims, who(), seen=seen, stopping=stopping, told=advance
-            )
-
-    if not aims:
-        return {}, None
-    results = with_store(work, size=AT_A_TIME)
-    come_to = {result.aim.job: result for result in results if result.verdict is not None}
-    return come_to, caught[0] if caught else None
-
-
-@contextmanager
-def _progress(act: Act, jobs: int) -> Iterator[Callable[[Result], None]]:
-    """A bar, for who looks on while it takes a while."""
-    if jobs <= MANY or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(act.name, total=jobs)
-        yield lambda _: bar.advance(task)
-
-
-def _tell_plan(chosen: Chosen, plan: Plan) -> None:
-    from worker.text import acts as text
-    from worker.text.values import on_one_line
-
-    act, refused = plan.act, plan.refused
-    if chosen.as_json:
-        jobs = [
-            text.job_json(aim, refused.get(aim.job), done=False, said=text.would(act, aim, refused))
-            for aim in plan.aims
-        ]
-        print_json(text.as_json(act, jobs, plan.forecast, dry_run=True))
-        return
-    for aim in plan.aims:
-        typer.echo(f"{on_one_line(aim.job.subject)}: {text.would(act, aim, refused)}")
-    for line in text.foretold(act, plan.forecast, refused=len(refused), more=plan.more):
-        typer.echo(line)
-    typer.echo("nothing was changed (--dry-run)")
-
-
-def _tell(chosen: Chosen, plan: Plan, results: Mapping[Found, Result]) -> None:
-    from worker.acting import Result
-    from worker.text import acts as text
-
-    act = plan.act
-    told = [
-        results.get(aim.job) or Result(aim, plan.refused.get(aim.job), done=False)
-        for aim in plan.aims
-    ]
-    if chosen.as_json:
-        jobs = [
-            text.job_json(r.aim, r.verdict, done=r.done, said=text.message(act, r)) for r in told
-        ]
-        print_json(text.as_json(act, jobs, plan.forecast, dry_run=False))
-    elif not told:
-        typer.echo(f"{act.name}: no job matches")
-    else:
-        out, err = text.one(act, told[0]) if chosen.single else text.outcome(act, told)
-        for line in err:
-            typer.echo(line, err=True)
-        for line in out:
-            typer.echo(line)
-
-
-def _leave(
-    aims: Sequence[Aim], results: Mapping[Found, Result], interrupted: signal.Signals | None
-) -> None:
-    from worker.commands.exits import UNREACHABLE
-    from worker.commands.problems import explain
-
-    if interrupted is not None and len(results) < len(aims):
-        raise typer.Exit(128 + interrupted)
-    errors = [r.error for r in results.values() if r.error is not None]
-    problems = [problem for error in errors if (problem := explain(error)) is not None]
-    if any(problem.exit_code == UNREACHABLE for problem in problems):
-        raise typer.Exit(UNREACHABLE)
-    done = all(results[aim.job].done for aim in aims if aim.job in results)
-    raise typer.Exit(OK if done and len(results) == len(aims) else NOT_DONE)
+    go(chosen, always(act), risky=resubmit, provider=provider)

@@ -28,7 +28,7 @@ def tables(incomplete: str) -> list[str]:
 
 
 def jobs(incomplete: str) -> list[str]:
-    """Unfinished ones."""
+    """Those that wait or run, and those that failed lately."""
     return _offered(_known("jobs", incomplete), incomplete)
 
 
@@ -54,6 +54,18 @@ def platforms(incomplete: str) -> list[str]:
 
 def providers(incomplete: str) -> list[str]:
     return _offered(_configured(), incomplete)
+
+
+def states(incomplete: str) -> list[str]:
+    from worker.generate.lists import STATE_WORDS
+
+    return _offered(STATE_WORDS, incomplete)
+
+
+def error_kinds(incomplete: str) -> list[str]:
+    from jobs.contract import FailureKind
+
+    return _offered(FailureKind, incomplete)
 
 
 def _offered(names: Iterable[str], incomplete: str) -> list[str]:

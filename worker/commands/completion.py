@@ -64,8 +64,8 @@ def completion(shell: Annotated[Shell, typer.Argument(help="Whose script to prin
     """
     Print the script that lets a shell complete commands, options, and names of the database.
 
-    Lanes, tables, workers, platforms, providers and unfinished jobs are looked up in the database of
-    ROWMILL_DATABASE_URL; one that doesn't answer within a second offers nothing.
+    Lanes, tables, workers, platforms, and jobs that wait, run or failed lately are looked up in the
+    database of ROWMILL_DATABASE_URL; one that doesn't answer within a second offers nothing.
 
     rowmill completion bash > ~/.local/share/bash-completion/completions/rowmill
 

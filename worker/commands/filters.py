@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.commands import completing
 from worker.commands.common import configured_providers
 
 if TYPE_CHECKING:
@@ -25,11 +26,18 @@ Lanes = Annotated[
         metavar="LANE",
         rich_help_panel=PANEL,
         help="In this lane; `status` lists them. May be given again, as the next three.",
+        autocompletion=completing.lanes,
     ),
 ]
 Sources = Annotated[
     list[str] | None,
-    typer.Option("--source", metavar="TABLE", rich_help_panel=PANEL, help="Of this table."),
+    typer.Option(
+        "--source",
+        metavar="TABLE",
+        rich_help_panel=PANEL,
+        help="Of this table.",
+        autocompletion=completing.tables,
+    ),
 ]
 Kinds = Annotated[
     list[str] | None,
@@ -45,6 +53,7 @@ States = Annotated[
         rich_help_panel=PANEL,
         help="ready, scheduled, running, held, completed, failed or cancelled; or unfinished, "
         "finished, all.",
+        autocompletion=completing.states,
     ),
 ]
 Tenant = Annotated[
@@ -70,6 +79,7 @@ ErrorKind = Annotated[
         rich_help_panel=PANEL,
         help="Whose last failed try was of this kind: rate_limit, transient, quota, auth, invalid, "
         "policy, allowance, gone, cancelled or unknown.",
+        autocompletion=completing.error_kinds,
     ),
 ]
 ErrorText = Annotated[
@@ -123,15 +133,14 @@ async def checked(store: Store, which: Filter) -> Filter:
 
 
 def _states(given: Sequence[str]) -> tuple[str, ...]:
-    from worker.generate.lists import FINISHED, STATES, UNFINISHED
+    from worker.generate.lists import STATE_WORDS, STATES
 
-    groups = {"all": STATES, "unfinished": tuple(UNFINISHED), "finished": FINISHED}
-    found: list[str] = []
+    found = set[str]()
     for word in given:
-        if word not in groups and word not in STATES:
-            known = ", ".join([*STATES, *groups])
+        if word not in STATE_WORDS:
+            known = ", ".join(STATE_WORDS)
             raise typer.BadParameter(f"--state {word}: there is no such state; there are {known}")
-        found += groups.get(word, (word,))
+        found.update(STATE_WORDS[word])
     return tuple(state for state in STATES if state in found)
 
 

@@ -44,7 +44,7 @@ def _die(by: signal.Signals) -> None:
 
 async def _follow(first: Filter, which: Filter, asked: dict[str, Any], *, as_json: bool) -> None:
     from worker.store import Store, Unavailable, listing
-    from worker.store.following import Follower
+    from worker.store.listing.following import Follower
 
     store = await Store.open(dsn(), size=2)
     try:

@@ -8,13 +8,18 @@ from typing import Annotated
 
 import typer
 
+from worker.commands import completing
 from worker.commands.common import configured_providers, dsn, who
 
 
 def watch(
     lane: Annotated[
         str,
-        typer.Option(metavar="TEXT", help="Show only lanes whose name holds this; / changes it."),
+        typer.Option(
+            metavar="TEXT",
+            help="Show only lanes whose name holds this; / changes it.",
+            autocompletion=completing.lanes,
+        ),
     ] = "",
     every: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, max=3600, help="Between two questions.")

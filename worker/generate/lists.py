@@ -19,6 +19,12 @@ UNFINISHED = {"running": "claimed", "ready": "ready", "scheduled": "scheduled", 
 """States of jobs in the queue, in the order in which they are told, by the queue's own word."""
 FINISHED = ("failed", "completed", "cancelled")
 STATES = (*UNFINISHED, *FINISHED)
+STATE_WORDS = {state: (state,) for state in STATES} | {
+    "all": STATES,
+    "unfinished": tuple(UNFINISHED),
+    "finished": FINISHED,
+}
+"""What people may call them, alone or together."""
 
 _CREATED = (
     *("createdat", "created", "createdon", "datecreated", "creationdate", "insertedat"),

@@ -26,7 +26,7 @@ UNION SELECT lane FROM rowmill.workers, unnest(lanes) AS lane
        WHERE stopped_at IS NULL AND starts_with(lane, $1)
 """
 
-# The held ones first: those are asked about.
+# The held ones first: those are asked about. Of failed ones the last: those are retried.
 _JOBS = """
 (SELECT q.row_key FROM rowmill.queue q WHERE q.state = 'held' AND starts_with(q.row_key, $1) LIMIT 50)
 UNION
@@ -34,6 +34,9 @@ UNION
         SELECT row_key FROM rowmill.queue
          WHERE source = s.id AND row_key >= $1 AND row_key < $1 || chr(1114111)
          ORDER BY row_key LIMIT 50) q)
+UNION
+(SELECT f.row_key FROM (SELECT * FROM rowmill.failures ORDER BY id DESC LIMIT 500) f
+  WHERE f.final AND starts_with(f.row_key, $1) LIMIT 50)
 """
 
 QUERIES = {

@@ -159,13 +159,10 @@ async def unwanted(store: Store, source: Source, key: str) -> bool:
 
 
 async def missing_triggers(store: Store) -> list[str]:
-    """Attached tables that lack one of our triggers (dropped, or the table was made again)."""
+    """Attached tables with triggers that are gone or not fired."""
     rows = await store.fetch(
-        "SELECT s.name || ': ' || string_agg(e, ', ') AS missing FROM rowmill.sources s"
-        " CROSS JOIN unnest(ARRAY['enqueue', 'change', 'remove', 'empty']) e"
-        " WHERE NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = to_regclass(s.relation)"
-        "                     AND t.tgname = 'rowmill_' || e AND t.tgenabled <> 'D')"
-        " GROUP BY s.name"
+        "SELECT source || ': ' || string_agg(DISTINCT trigger, ', ' ORDER BY trigger) AS missing"
+        " FROM rowmill.missing_triggers() GROUP BY source"
     )
     return [row["missing"] for row in rows]
 

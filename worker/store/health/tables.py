@@ -18,25 +18,6 @@ from worker.store.pool import connect
 from worker.store.problem import Problem
 from worker.store.store import SourceInfo, Store
 
-# Row triggers are cloned to every partition, and can be disabled there one by one. One that is only
-# enabled for replicas isn't fired for anyone else.
-_TRIGGERS = """
-SELECT s.name AS source, s.platform, s.relation, w.leaf::text AS leaf, w.trigger,
-       CASE t.tgenabled WHEN 'D' THEN 'disabled' WHEN 'R' THEN 'enabled for replicas alone'
-            ELSE 'missing' END AS how
-  FROM rowmill.sources s
- CROSS JOIN LATERAL (
-       SELECT to_regclass(s.relation) AS relation, NULL::regclass AS leaf, 'rowmill_' || e AS trigger
-         FROM unnest(ARRAY['enqueue', 'change', 'remove', 'empty']) e
-       UNION ALL
-       SELECT p.relid, p.relid, 'rowmill_' || e
-         FROM pg_partition_tree(to_regclass(s.relation)) p, unnest(ARRAY['enqueue', 'change', 'remove']) e
-        WHERE p.isleaf AND p.level > 0) w
-  LEFT JOIN pg_trigger t ON t.tgrelid = w.relation AND t.tgname = w.trigger
- WHERE w.relation IS NOT NULL AND (t.tgenabled IS NULL OR t.tgenabled IN ('D', 'R'))
- ORDER BY s.id, w.relation::text, w.trigger
-"""
-
 _REPLICAS = """
 SELECT CASE WHEN s.setrole = 0 THEN 'every role' ELSE 'role ' || r.rolname END
        || CASE WHEN s.setdatabase = 0 THEN '' ELSE ' in this database' END AS who
@@ -106,7 +87,11 @@ class Made:
 
 async def triggers(store: Store) -> list[Row]:
     """Those that are missing or not fired; `leaf` is a partition, null for the table itself."""
-    return await rows_of(store, _TRIGGERS)
+    return await rows_of(
+        store,
+        "SELECT source, platform, relation, leaf::text AS leaf, trigger, how"
+        " FROM rowmill.missing_triggers()",
+    )
 
 
 async def gone(store: Store) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Jobs as a list: filtered, sorted, a page at a time; over all tables, unfinished and finished.
+"""A page of jobs, whole or as a count.
 
 Each state of each table is a SELECT of its own, in its own order and of no more rows than a page
 has, so that the indexes that are there help and nothing is held in memory; here they are merged. A
@@ -22,31 +22,13 @@ from worker.generate.lists import UNFINISHED
 from worker.generate.words import literal
 from worker.store import gates
 from worker.store.errors import Unavailable
-from worker.store.filtering import SORTS, Filter, Place, Sort
 from worker.store.finding import UnknownName
-from worker.store.live import Table, tables
+from worker.store.listing.filter import Filter, Place, Sort
+from worker.store.listing.selecting import Select, Selects
+from worker.store.listing.tables import Table, tables
+from worker.store.listing.telling import told
 from worker.store.reading import Row
-from worker.store.selecting import Select, Selects
 from worker.store.store import SourceInfo, Store
-from worker.store.telling import told
-
-__all__ = [
-    "MANY",
-    "MOST",
-    "SORTS",
-    "BadCursor",
-    "BadSort",
-    "Filter",
-    "Page",
-    "Place",
-    "Sort",
-    "TooSlow",
-    "counted",
-    "found",
-    "know_lanes",
-    "listed",
-    "tell",
-]
 
 MOST = 1000
 """Jobs on a page."""

@@ -30,8 +30,8 @@ from worker.generate.lists import (
     when,
 )
 from worker.generate.words import LANE_LENGTH, ident, literal, mirrors_kind
-from worker.store.filtering import Filter, Sort
-from worker.store.live import Table
+from worker.store.listing.filter import Filter, Sort
+from worker.store.listing.tables import Table
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 

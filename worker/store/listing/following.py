@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from worker.store.filtering import Filter, Place
-from worker.store.listing import MOST, found, tell
+from worker.store.listing.filter import Filter, Place
+from worker.store.listing.pages import MOST, found, tell
+from worker.store.listing.selecting import spellings
+from worker.store.listing.telling import GONE
 from worker.store.reading import Row
-from worker.store.selecting import spellings
 from worker.store.store import Store
-from worker.store.telling import GONE
 
 NEW = 5000
 """Of the newest queue rows, so many are looked at each time: a late commit brings an older id."""

@@ -21,10 +21,10 @@ from worker.generate.lists import (
 )
 from worker.generate.words import CANCELLED, Target, ident, lane_of, literal, value_of
 from worker.maps import Value
-from worker.store.filtering import Place
-from worker.store.live import Table
+from worker.store.listing.filter import Place
+from worker.store.listing.selecting import paid
+from worker.store.listing.tables import Table
 from worker.store.reading import Row, plain
-from worker.store.selecting import paid
 
 GONE = "gone"
 """The state of a job whose row was deleted."""
