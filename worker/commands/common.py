@@ -26,6 +26,7 @@ __all__ = [
     "cents",
     "configured_providers",
     "dsn",
+    "json_text",
     "print_json",
     "who",
     "with_store",
@@ -65,9 +66,13 @@ def with_store(work: Callable[[Store], Awaitable[T]], *, size: int = 2) -> T:
 
 
 def print_json(value: Any) -> None:
+    typer.echo(json_text(value, indent=2))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
     """What a terminal would obey is escaped, beyond what JSON asks for."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
-    typer.echo(_UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text))
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
+    return _UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 _UNSEEN = re.compile("[\\x7f-\\x9f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff]")

@@ -10,11 +10,7 @@ from worker.maps import MapError, Platform, builtin_platforms, load
 from worker.store import SourceInfo
 from worker.store.health import rights as asked_rights
 from worker.store.health import tables as health
-
-
-def attach(platform: str) -> str:
-    known = platform in builtin_platforms()
-    return f"rowmill attach {platform if known else 'path/to/map.toml'}"
+from worker.store.needs import attach
 
 
 async def schema(patient: Patient) -> list[Finding]:

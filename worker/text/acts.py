@@ -12,7 +12,7 @@ from worker.commands.problems import explain
 from worker.forecast import Forecast, Purchase
 from worker.store.aims import Aim
 from worker.store.finding import Found
-from worker.text.values import on_one_line
+from worker.text.values import many, on_one_line
 
 MOST = 20
 """Lines about single jobs; of more there are counts."""
@@ -188,10 +188,6 @@ def dollars(cents: Decimal) -> str:
         return f"${amount:.2f}"
     whole, _, rest = f"{amount:.6f}".partition(".")
     return f"${whole}.{rest.rstrip('0').ljust(2, '0')}"
-
-
-def many(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
 # --------------------------------------------------------------------------- what became of it

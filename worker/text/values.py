@@ -198,6 +198,10 @@ def count(number: int, *, about: bool = False) -> str:
     return f"~{number}"
 
 
+def many(number: int, one: str, others: str | None = None) -> str:
+    return f"{number} {one if number == 1 else others or one + 's'}"
+
+
 def ms(milliseconds: int | None) -> str:
     return "" if milliseconds is None else duration(milliseconds / 1000)
 
