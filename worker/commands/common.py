@@ -8,6 +8,7 @@ import getpass
 import json
 import re
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -26,7 +27,6 @@ __all__ = [
     "cents",
     "configured_providers",
     "dsn",
-    "json_text",
     "print_json",
     "who",
     "with_store",
@@ -66,12 +66,13 @@ def with_store(work: Callable[[Store], Awaitable[T]], *, size: int = 2) -> T:
 
 
 def print_json(value: Any) -> None:
-    typer.echo(json_text(value, indent=2))
+    typer.echo(as_json_text(value, indent=2))
 
 
-def json_text(value: Any, indent: int | None = None) -> str:
-    """What a terminal would obey is escaped, beyond what JSON asks for."""
-    text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
+def as_json_text(value: Any, *, indent: int | None = None) -> str:
+    """What a terminal would obey, or can't show, is escaped, beyond what JSON asks for."""
+    everything = (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
+    text = json.dumps(value, indent=indent, ensure_ascii=not everything, default=str)
     return _UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
