@@ -348,8 +348,8 @@ class Worker:
     def _holds(self, queue_id: int, token: int) -> bool:
         return (queue_id, token) in self._inflight or queue_id in self.consumer.starting
 
-    def _launch(self, claim: Claimed, started: Started) -> None:
-        attempt = self._try(claim, started.kind, started.tries, started.max_retries)
+    def _launch(self, source: str, claim: Claimed, started: Started) -> None:
+        attempt = _try(source, claim, started.kind, started.tries, started.max_retries)
         job = Job(
             source=attempt.source,
             key=attempt.key,
@@ -369,14 +369,14 @@ class Worker:
         self.pulse.statistics.started(running)
         self.executor.launch(running)
 
-    def _refuse(self, claim: Claimed, message: str) -> None:
+    def _refuse(self, source: str, claim: Claimed, message: str) -> None:
         """Its input can't even be read: the row fails alone, with what the database said."""
         failure = Failure(FailureKind.INVALID, f"its input can't be read: {message}", "input")
-        self._end(claim, self._try(claim, "unknown", 0, 0), Failed(failure))
+        self._end(claim, _try(source, claim, "unknown", 0, 0), Failed(failure))
 
-    def _stop(self, claim: Claimed, started: Started) -> None:
+    def _stop(self, source: str, claim: Claimed, started: Started) -> None:
         """The platform's stop rule says that it must not run: nothing of it was begun."""
-        attempt = self._try(claim, started.kind, started.tries, started.max_retries)
+        attempt = _try(source, claim, started.kind, started.tries, started.max_retries)
         message = str(started.input["message"])
         if started.verdict == "cancel":
             self._end(claim, attempt, Cancelled(message))
@@ -389,22 +389,6 @@ class Worker:
         policy = kinds.RetryPolicy()
         self.settler.put(
             transitions.settle(outcome, attempt, policy=policy, max_yields=1, chance=0)
-        )
-
-    def _try(self, claim: Claimed, kind: str, tries: int, max_retries: int) -> Try:
-        source = self.attached.name_of(claim.source)
-        assert source is not None, "its rows were just started"
-        return Try(
-            queue_id=claim.queue_id,
-            token=claim.token,
-            source=source,
-            key=claim.key,
-            lane=claim.lane,
-            kind=kind,
-            run=claim.run,
-            tries=tries,
-            max_retries=max_retries,
-            yields=claim.yields,
         )
 
     def _settled(self, settlement: Settlement, verdict: str) -> None:
@@ -440,6 +424,21 @@ class Worker:
                     job.stop(lost=True)
         else:
             self.consumer.bell.set()
+
+
+def _try(source: str, claim: Claimed, kind: str, tries: int, max_retries: int) -> Try:
+    return Try(
+        queue_id=claim.queue_id,
+        token=claim.token,
+        source=source,
+        key=claim.key,
+        lane=claim.lane,
+        kind=kind,
+        run=claim.run,
+        tries=tries,
+        max_retries=max_retries,
+        yields=claim.yields,
+    )
 
 
 TOLD = {"fail": "job.failed", "hold": "job.held", "retry": "job.retried"}

@@ -31,7 +31,8 @@ from worker.vitals import Turns
 
 log = structlog.get_logger()
 
-Launch = Callable[[Claimed, Started], None]
+Launch = Callable[[str, Claimed, Started], None]
+"""Told the source's name: it may be detached by now, and nobody else knows it then."""
 STOPPED = {"refuse", "cancel"}
 FULL_SCAN_SECONDS = 1.0
 OUTAGE_PAUSE = 0.5
@@ -75,7 +76,7 @@ class Consumer:
         source_name: Callable[[int], str | None],
         launch: Launch,
         stop: Launch,
-        refuse: Callable[[Claimed, str], None],
+        refuse: Callable[[str, Claimed, str], None],
         rested: Callable[[], None],
         batch: int,
         poll: float,
@@ -171,7 +172,7 @@ class Consumer:
     async def _start(self, source: str, batch: list[Claimed]) -> None:
         ids = [claim.queue_id for claim in batch]
         try:
-            started = await self._read(source, batch[0].token, ids)
+            started = await self._read(source, batch[0], ids)
         except Refused as error:
             if len(batch) == 1:
                 bad = batch[0]
@@ -184,7 +185,7 @@ class Consumer:
                     token=bad.token,
                 )
                 log.warning("start.refused", **fields, error=str(error))
-                self._refuse(batch[0], str(error))
+                self._refuse(source, bad, str(error))
                 return
             middle = len(batch) // 2
             await self._start(source, batch[:middle])
@@ -194,18 +195,23 @@ class Consumer:
         for claim in batch:  # in the order they were claimed
             row = rows.get(claim.queue_id)
             if row is not None and row.verdict == "run":
-                self._launch(claim, row)
+                self._launch(source, claim, row)
             elif row is not None and row.verdict in STOPPED:
-                self._stop(claim, row)
+                self._stop(source, claim, row)
 
-    async def _read(self, source: str, token: int, ids: list[int]) -> list[Started]:
-        """Starting twice is harmless, so an outage is waited out: these claims are ours."""
+    async def _read(self, source: str, claim: Claimed, ids: list[int]) -> list[Started]:
+        """Starting twice is harmless, so an outage is waited out: these claims are ours.
+
+        Unless their table was detached: then they are gone with it.
+        """
         wait = True
         while True:
             try:
-                return await self._store.start(source, token, ids, wait=wait)
+                return await self._store.start(source, claim.token, ids, wait=wait)
             except LockTimeout:
                 wait = False
             except Unavailable as error:
                 log.warning("start.unavailable", error=str(error))
+                if self._source_name(claim.source) is None:
+                    return []
                 await asyncio.sleep(OUTAGE_PAUSE)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from itertools import accumulate
 
 import prometheus_client as prometheus
@@ -113,10 +114,10 @@ class Metrics:
         self._lag = histogram(
             "rowmill_event_loop_lag_seconds", "How late a timer of the event loop was.", SHORT
         )
-        self._calls = counter(
+        calls = counter(
             "rowmill_provider_calls_total", "Paid calls that ended.", "provider", "outcome"
         )
-        self._call_seconds = histogram(
+        call_seconds = histogram(
             "rowmill_provider_call_seconds",
             "A paid call that succeeded or failed, from its intent to its outputs in the storage.",
             LONG,
@@ -125,11 +126,14 @@ class Metrics:
         self._failures = counter(
             "rowmill_provider_failures_total", "Paid calls that failed.", "provider", "kind"
         )
-        self._spend = counter(
+        spend = counter(
             "rowmill_provider_spend_cents_total",
             "US cents in the ledger, of calls this worker saw the end of.",
             "provider",
         )
+        # Once for every job: finding a series by its labels costs more than counting.
+        self._calls, self._call_seconds = cache(calls.labels), cache(call_seconds.labels)
+        self._spend = cache(spend.labels)
         info = prometheus.Gauge("rowmill_build_info", "Always 1.", ("version",), registry=registry)
         info.labels(__version__).set(1)
         prometheus.ProcessCollector(registry=registry)
@@ -176,12 +180,12 @@ class Metrics:
             outcome = "refused"
             raise
         finally:
-            self._calls.labels(label, outcome).inc()
+            self._calls(label, outcome).inc()
             if outcome in {"succeeded", "failed"}:
-                self._call_seconds.labels(label).observe(time.perf_counter() - began)
+                self._call_seconds(label).observe(time.perf_counter() - began)
 
     def spent(self, provider: str, cents: Decimal) -> None:
-        self._spend.labels(self._provider(provider)).inc(float(cents))
+        self._spend(self._provider(provider)).inc(float(cents))
 
 
 # --------------------------------------------------------------------------- the fleet

@@ -32,6 +32,7 @@ from worker.vitals import Turns
 
 log = structlog.get_logger()
 
+NO_FUNCTION = "42883"
 Settled = Callable[[Settlement, str], None]
 BUSY_PAUSE = 0.05
 OUTAGE_PAUSE = 0.5
@@ -124,7 +125,16 @@ class Settler:
             return await self._bisect(source, batch, error)
         except LockTimeout:
             return await self._around_lock(source, batch)
+        except Unavailable as error:
+            if not await self._detached(batch, error):
+                raise
+            verdicts = {}
         return self._acknowledge(batch, verdicts)
+
+    async def _detached(self, batch: list[Settlement], error: Unavailable) -> bool:
+        """Whether their table was detached, whose claims went with its functions."""
+        claims = [(s.queue_id, s.token) for s in batch]
+        return error.sqlstate == NO_FUNCTION and not await self._store.holds_any(claims)
 
     async def _write(self, source: str, batch: list[Settlement]) -> dict[int, str]:
         made = [s.row() for s in batch]

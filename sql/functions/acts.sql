@@ -29,7 +29,7 @@ $$;
 -- long is waited for five seconds.
 --
 -- p_seen is what the operator was shown and said yes to: `states`, one of which it must still be in;
--- `version` of the row where it was finished; `doubts`, its calls that nobody knows of, where those are
+-- `version`, by which it is still the same job; `doubts`, its calls that nobody knows of, where those are
 -- meant. Else the answer is `changed`, and nothing is done. Nothing is recorded either of what isn't there
 -- or has changed.
 --

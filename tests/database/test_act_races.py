@@ -23,8 +23,9 @@ from tests.database.support import (
     queued,
 )
 from tests.database.test_settle_races import Fleet
-from worker.store import LockTimeout, Store, Unavailable, acts, to_json
+from worker.store import LockTimeout, Store, Unavailable, acts, aims, to_json
 from worker.store.acts import Seen
+from worker.store.finding import Found
 
 WHO = "ann@desk"
 JOBS = "generation_jobs"
@@ -165,6 +166,48 @@ async def test_whoever_has_the_row_for_long_is_not_waited_for(
             await acts.cancel(store, JOBS, key, WHO)
     assert await connection.fetchval("SELECT count(*) FROM rowmill.actions") == 0
     assert await acts.cancel(store, JOBS, key, WHO) == "cancelled"
+
+
+# --------------------------------------------------------------------------- while someone is asked
+
+
+@pytest.mark.parametrize("became", ["held", "failed", "completed", "queued anew"])
+async def test_what_others_did_to_a_job_while_an_operator_was_asked(
+    became: str, photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    """It was shown as held. Another operator let it go on, and it ran, and perhaps paid, again."""
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    hand = await Hand.hire(store)
+    (key,) = await add_videos(connection)
+    await hand.hold(await hand.take())
+    (aim,) = await aims.aims(store, [Found(JOBS, key)])
+    seen = aim.seen(("scheduled", "held", "failed", "ready"))
+    assert await acts.retry(store, JOBS, key, "bob@desk", seen) == "released"
+    works = await hand.take()
+    if became == "queued anew":
+        await hand.fail(works)
+        assert await acts.requeue(store, JOBS, key, "bob@desk") == "requeued"
+    else:
+        ends = {"held": hand.hold, "failed": hand.fail, "completed": hand.succeed}
+        await ends[became](works)
+    for action in ("retry", "cancel", "priority", "requeue"):
+        assert await by(store, action, key, seen) == "changed"
+    said = await connection.fetch("SELECT who FROM rowmill.actions WHERE who = $1", WHO)
+    assert said == []
+
+
+async def test_who_was_shown_a_job_that_waits_or_runs_means_it_all_the_same(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    hand = await Hand.hire(store)
+    (key,) = await add_videos(connection)
+    (aim,) = await aims.aims(store, [Found(JOBS, key)])
+    seen = aim.seen(("running", "ready", "scheduled", "held"))
+    works = await hand.take()
+    assert await by(store, "priority", key, seen) == "noted"
+    await hand.retry(works)
+    assert await by(store, "cancel", key, seen) == "cancelled"
 
 
 # --------------------------------------------------------------------------- all at once

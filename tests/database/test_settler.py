@@ -20,12 +20,14 @@ from tests.database.support import (
     Connect,
     Hand,
     OpenStore,
+    add_texts,
     add_videos,
     queued,
 )
 from worker.maps import load
 from worker.settler import Settled
 from worker.store import Store, Unavailable
+from worker.store.attaching import detach
 from worker.store.upkeep import make_partitions
 
 # --------------------------------------------------------------------------- two results of one row
@@ -194,3 +196,19 @@ async def test_batches_are_as_large_as_asked(
     await add_videos(connection, 10)
     desk.put(*map(settlement, await hand.take(10)))
     assert [await desk.settler.run_once() for _ in range(4)] == [4, 4, 2, 0]
+
+
+async def test_a_table_that_was_detached_holds_up_nobody(
+    both: str, connect: Connect, open_store: OpenStore
+) -> None:
+    """Its claims are gone, and so is whoever would write its results; the others' are paid for."""
+    connection, store = await connect(both), await open_store(both)
+    hand, desk = await Hand.hire(store), Desk(store)
+    await add_videos(connection, 2)
+    await add_texts(connection)
+    works = sorted(await hand.take(3), key=lambda work: work.source)
+    *texts, first, second = works
+    assert [work.source for work in texts] == ["ai_generations"]
+    await detach(both, "photomemory")
+    await desk.step(*map(settlement, (first, second, *texts)))
+    assert desk.said == {first.key: "lost", second.key: "lost", texts[0].key: "settled"}

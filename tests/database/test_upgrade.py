@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.database.support import LANES, Connect, Hand, OpenStore, add_videos
 from worker import maps
-from worker.store import acts
+from worker.store import LockTimeout, acts
 from worker.store.attaching import attach, detach, regenerate
 from worker.store.migrations import migrate, migrations, pending
 
@@ -135,3 +136,41 @@ async def test_its_form_of_a_map_can_be_detached(before: str, connect: Connect) 
     await detach(before, "photomemory")
     left = "SELECT count(*) FROM pg_proc WHERE proname LIKE '%\\_generation\\_jobs'"
     assert await (await connect(before)).fetchval(left) == 0
+
+
+async def test_it_waits_for_no_one_while_others_wait_for_it(
+    before: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a migration that waits for a table, heartbeats and INSERTs would wait as long."""
+    producer, others = await connect(before), await connect(before)
+    insert = producer.transaction()
+    await insert.start()
+    await add_videos(producer, 1)
+    monkeypatch.setattr("worker.store.migrations.PATIENCE", "100ms")
+    monkeypatch.setattr("worker.store.migrations.PAUSE", 0)
+    async with asyncio.timeout(30):
+        with pytest.raises(LockTimeout):
+            await migrate(before)
+        await others.execute(REGISTER, 1, LANES)
+        await add_videos(others, 1)
+    assert await pending(before) != []
+    await insert.commit()
+    await migrate(before)
+    assert await pending(before) == []
+
+
+async def test_it_tries_again_until_it_is_free(
+    before: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = await connect(before)
+    reading = reader.transaction()
+    await reading.start()
+    await reader.fetch("SELECT FROM rowmill.workers")
+
+    async def free_then(_seconds: float) -> None:
+        if reader.is_in_transaction():
+            await reading.commit()
+
+    monkeypatch.setattr("worker.store.migrations.PATIENCE", "100ms")
+    monkeypatch.setattr("worker.store.migrations.asyncio.sleep", free_then)
+    assert await migrate(before) != []

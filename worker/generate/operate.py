@@ -126,8 +126,10 @@ END $rowmill$"""
 def _about(target: Target) -> str:
     """How far these jobs are, in the words that all tables share, and what they are.
 
-    `version` changes with everything that anyone writes into the row; `began` says of a queued job
-    whether it ran before, and so waits for more than its own time.
+    `version` is another one as soon as it is another job: of one that is over with everything that
+    anyone writes into its row, of a queued one when it is over, queued anew, held, or no more the one
+    that was held. `began` says of a queued job whether it ran before, and so waits for more than its own
+    time.
     """
     source, status = target.source, target.source.status
     key, name = ident(source.key), literal(source.name)
@@ -155,7 +157,9 @@ BEGIN
                     {failed}
                     ELSE 'unqueued' END) END,
                coalesce(q.lane, {lane}), coalesce({kind}, ''), q.rank, q.run,
-               q.tries > 0 OR q.yields > 0 OR q.note IS NOT NULL, t.xmin::text
+               q.tries > 0 OR q.yields > 0 OR q.note IS NOT NULL,
+               coalesce('queued ' || q.id || CASE q.state WHEN 'held' THEN ', held ' || q.xmin::text ELSE '' END,
+                        t.xmin::text)
           FROM {target.table} t {" ".join([*kind_joins, *lane_joins])}
           LEFT JOIN rowmill.queue q ON q.source = {target.id} AND q.row_key = t.{key}::text
          WHERE t.{key} = ANY (p_keys::{target.key_type}[]);

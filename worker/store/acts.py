@@ -25,7 +25,7 @@ class Seen:
 
     states: tuple[str, ...]
     version: str | None = None
-    """The row's, where it was finished: then nobody else writes to it but to change it."""
+    """Of the job, as rowmill.about_<source>() tells it."""
     doubts: tuple[str, ...] | None = None
     """The ids of its calls in doubt, where those are meant."""
 

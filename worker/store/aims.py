@@ -54,7 +54,7 @@ class Aim:
         """What somebody is shown who is shown this, and asked for jobs in these states."""
         return Seen(
             tuple(states) or (UNFINISHED if self.state in UNFINISHED else (self.state,)),
-            None if self.state in UNFINISHED else self.version,
+            self.version or None,
             self.calls.doubts if of_doubts else None,
         )
 

@@ -1,12 +1,14 @@
 """Numbered migrations and the functions that go with them.
 
 Migrations run once, in order, each in a transaction, under an advisory lock that other migrating
-workers wait for. The functions in sql/functions are applied again whenever their text changed,
+workers wait for. Whatever they lock they wait for shortly, and try again: who wants it then queues
+up behind them, every heartbeat and every producer's INSERT too. The functions in sql/functions are applied again whenever their text changed,
 unless the database has had them before: an old worker that starts late takes nothing back.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Callable
@@ -15,10 +17,15 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
 
+import asyncpg
+
 from worker.store.errors import translated
 from worker.store.pool import connect
 
 LOCK = 0x726F776D  # "rowm"
+PATIENCE = "2s"
+"""For a table that someone's open transaction holds."""
+ATTEMPTS, PAUSE = 5, 1.0
 
 _BOOKS = """
 CREATE SCHEMA IF NOT EXISTS rowmill;
@@ -79,12 +86,22 @@ async def migrate(dsn: str, report: Callable[[str], None] = lambda _: None) -> l
     with translated():
         connection = await connect(dsn)
         try:
-            # A session lock can't be held through a transaction-mode pooler; a transaction's can.
-            async with connection.transaction():
-                await connection.execute("SELECT pg_advisory_xact_lock($1, 0)", LOCK)
-                return await _apply(connection, report)
+            for _ in range(ATTEMPTS - 1):
+                try:
+                    return await _migrate(connection, report)
+                except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+                    await asyncio.sleep(PAUSE)  # meanwhile those behind us go on
+            return await _migrate(connection, report)
         finally:
             await connection.close()
+
+
+async def _migrate(connection: Any, report: Callable[[str], None]) -> list[str]:
+    # A session lock can't be held through a transaction-mode pooler; a transaction's can.
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1, 0)", LOCK)
+        await connection.execute(f"SET LOCAL lock_timeout = '{PATIENCE}'")
+        return await _apply(connection, report)
 
 
 async def _apply(connection: Any, report: Callable[[str], None]) -> list[str]:

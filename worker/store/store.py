@@ -288,6 +288,18 @@ class Store:
         )
         return {r["queue_id"]: r["verdict"] for r in rows}
 
+    async def holds_any(self, claims: Sequence[tuple[int, int]]) -> bool:
+        """Whether one of these claims (queue id, token) is still there."""
+        ids, tokens = [queue_id for queue_id, _ in claims], [token for _, token in claims]
+        return bool(
+            await self.value(
+                "SELECT EXISTS (SELECT FROM rowmill.queue q JOIN unnest($1::bigint[], $2::bigint[])"
+                " AS c (id, token) USING (id, token) WHERE q.id = ANY ($1))",
+                ids,
+                tokens,
+            )
+        )
+
     async def progress(self, source: str, entries: Sequence[Mapping[str, Any]]) -> None:
         await self.value(
             f"SELECT rowmill.progress_{source}($1)",
