@@ -154,6 +154,19 @@ async def test_a_misspelt_lane_or_table_is_an_error_that_names_the_known_ones(
     assert await connection.fetchval("SELECT count(*) FROM rowmill.lanes") == 0
 
 
+async def test_a_key_is_compared_whole(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    """Cast to its own length, a longer text would name another job, and a char(n) none."""
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    await connection.execute("CREATE TABLE codes (fixed char(4), short varchar(4))")
+    await connection.execute("INSERT INTO codes VALUES ('abcd', 'abcd')")
+    for column in ("fixed", "short"):
+        kind = await column_type(store, "codes", column)
+        same = f"SELECT {column} = $1::text::{kind} FROM codes"
+        assert [await connection.fetchval(same, key) for key in ("abcd", "abcde")] == [True, False]
+
+
 # --------------------------------------------------------------------------- retry and cancel
 
 
@@ -450,16 +463,3 @@ async def test_a_table_that_is_gone_is_reported(photomemory: str, open_store: Op
     (item,) = (await reports.status(store))["needs_person"]
     assert (item["kind"], item["commands"]) == ("missing_table", ["rowmill detach photomemory"])
     assert await finding.find(store, new_keys(1)[0]) == []
-
-
-async def test_a_key_is_compared_whole(
-    photomemory: str, connect: Connect, open_store: OpenStore
-) -> None:
-    """Cast to its own length, a longer text would name another job, and a char(n) none."""
-    connection, store = await connect(photomemory), await open_store(photomemory)
-    await connection.execute("CREATE TABLE codes (fixed char(4), short varchar(4))")
-    await connection.execute("INSERT INTO codes VALUES ('abcd', 'abcd')")
-    for column in ("fixed", "short"):
-        kind = await column_type(store, "codes", column)
-        same = f"SELECT {column} = $1::text::{kind} FROM codes"
-        assert [await connection.fetchval(same, key) for key in ("abcd", "abcde")] == [True, False]
