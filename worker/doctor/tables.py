@@ -68,12 +68,10 @@ async def replicas(patient: Patient) -> list[Finding]:
             "tables.replica",
             "error",
             who,
-            "session_replication_role is replica by default: what it writes fires no "
-            "trigger, so its "
-            "rows are only found by the sweep, its cancels by nobody",
-            "ALTER ROLE … (or DATABASE …) RESET session_replication_role; set it per "
-            "session where a "
-            "restore needs it",
+            "session_replication_role is replica by default: what it writes fires no trigger, so "
+            "its rows are only found by the sweep, its cancels by nobody",
+            "ALTER ROLE … (or DATABASE …) RESET session_replication_role; set it per session "
+            "where a restore needs it",
         )
         for who in await health.replicas(patient.store)
     ]
