@@ -61,8 +61,9 @@ SELECT s.name FROM rowmill.sources s
     OR EXISTS (SELECT FROM rowmill.failures f WHERE f.source = s.name AND f.row_key = $1)
 """
 
-_KEY_TYPE = """
-SELECT format_type(a.atttypid, NULL) FROM pg_attribute a
+# Without a length: a cast to one would cut a longer key down to another row's.
+_TYPE = """
+SELECT format_type(a.atttypid, -1) FROM pg_attribute a
  WHERE a.attrelid = to_regclass($1) AND a.attname = $2 AND NOT a.attisdropped
 """
 
@@ -144,7 +145,7 @@ async def _beginning(store: Store, reference: str) -> list[Found]:
     found: list[Found] = []
     for name, source in sources.items():
         table, key = quoted(_in_map(source)["table"]), ident(key_column(source))
-        if await store.value(_KEY_TYPE, table, key_column(source)) == "uuid":
+        if await column_type(store, table, key_column(source)) == "uuid":
             rows = await store.fetch(
                 f"SELECT {key}::text AS key FROM {table} "
                 f"WHERE {key} BETWEEN $1::text::uuid AND $2::text::uuid ORDER BY {key} LIMIT $3",
@@ -160,7 +161,7 @@ async def platform_row(store: Store, source: SourceInfo, key: str) -> PlatformRo
     """The platform's own row; None where there is none, or the key can't be one of this table's."""
     column = key_column(source)
     table, key_at = quoted(_in_map(source)["table"]), f"t.{ident(column)}"
-    kind = await store.value(_KEY_TYPE, table, column)
+    kind = await column_type(store, table, column)
     if kind is None:  # the table is gone, or made anew: status says so
         return None
     try:
@@ -174,6 +175,12 @@ async def platform_row(store: Store, source: SourceInfo, key: str) -> PlatformRo
             return None
         raise
     return PlatformRow(rows[0]["key"], json.loads(rows[0]["data"])) if rows else None
+
+
+async def column_type(store: Store, table: str, column: str) -> str | None:
+    """What texts are cast to, to be compared with it; None where there is no such column."""
+    kind: str | None = await store.value(_TYPE, table, column)
+    return kind
 
 
 def key_column(source: SourceInfo) -> str:

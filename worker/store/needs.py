@@ -117,11 +117,11 @@ def _tables(sources: list[Row]) -> list[Row]:
         elif source["missing_triggers"]:
             missing = ", ".join(source["missing_triggers"])
             message = f"{relation} lacks {missing}: new rows are only found by the sweep"
-            items.append(_item("missing_triggers", source["source"], message, _attach(platform)))
+            items.append(_item("missing_triggers", source["source"], message, attach(platform)))
     return items
 
 
-def _attach(platform: str) -> str:
+def attach(platform: str) -> str:
     known = platform in builtin_platforms()
     return f"rowmill attach {platform if known else 'path/to/map.toml'}"
 

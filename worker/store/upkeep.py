@@ -12,18 +12,13 @@ from worker.generate.words import CANCELLED, ident, name
 from worker.maps import Partitions, Platform, Source
 from worker.store import turns
 from worker.store.attaching import unserved
-from worker.store.finding import Found
+from worker.store.finding import Found, column_type
 from worker.store.reports import BUCKETS
 from worker.store.store import Store, to_json
 
 _MONTHS = """
 SELECT (date_trunc('month', now() AT TIME ZONE 'UTC') + make_interval(months => n))::date
   FROM generate_series(0, $1::integer) n
-"""
-
-_KEY_TYPE = """
-SELECT format_type(atttypid, NULL) FROM pg_attribute
- WHERE attrelid = to_regclass($1) AND attname = $2
 """
 
 _OPEN = """
@@ -146,7 +141,7 @@ async def orphans(
 async def row_status(store: Store, source: Source, key: str) -> str | None:
     """A platform row's status word; None for a row that is gone."""
     table = name(source.table)
-    type_ = await store.value(_KEY_TYPE, table, source.key)
+    type_ = await column_type(store, table, source.key)
     status: str | None = await store.value(
         f"SELECT {ident(source.status.column)}::text FROM {table}"
         f" WHERE {ident(source.key)} = $1::text::{type_}",
