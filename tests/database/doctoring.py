@@ -64,8 +64,7 @@ def checked(report: Row) -> list[Row]:
     return [
         finding
         for finding in report["findings"]
-        if finding["id"] not in AS_IT_IS
-        and (finding["id"], finding["subject"]) not in OF_THE_TESTS
+        if finding["id"] not in AS_IT_IS and (finding["id"], finding["subject"]) not in OF_THE_TESTS
     ]
 
 
