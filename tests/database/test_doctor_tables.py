@@ -24,7 +24,8 @@ from tests.database.support import (
 from tests.database.test_partitioned import build as warehouse_built
 from worker.doctor.patient import Limits, Patient
 from worker.doctor.rows import targets
-from worker.store import Store, acts, reports, upkeep
+from worker.store import Store, StoreError, acts, reports, upkeep
+from worker.store.finding import find_one
 from worker.store.health import rows
 
 RIGHTS = """
@@ -171,6 +172,7 @@ async def test_what_a_role_may_not(photomemory: str, db: Any, open_store: OpenSt
     await db.execute(f"DROP ROLE IF EXISTS {role.name}")
     await db.execute(f"CREATE ROLE {role.name} LOGIN BYPASSRLS PASSWORD '{role.password}'")
     try:
+        (key,) = await add_videos(db)
         await db.execute(RIGHTS.format(role=role.name))
         poor = await open_store(as_role(photomemory, role))
         told = await found(poor, only=("rights.missing", "rights.row_security"))
@@ -200,6 +202,12 @@ async def test_what_a_role_may_not(photomemory: str, db: Any, open_store: OpenSt
         blind = {f["subject"] for f in await all_found(poor, only=("rights.row_security",))}
         assert "table generation_jobs" in blind
         await db.execute("ALTER TABLE media_files DISABLE ROW LEVEL SECURITY")
+        # What it can't see isn't gone.
+        unseen = await all_found(poor, only=("rows", "usage"))
+        assert {f["id"] for f in unseen} == {"doctor.failed"}
+        assert "row-level security" in unseen[0]["evidence"]
+        with pytest.raises(StoreError, match="row-level security"):
+            await find_one(poor, f"generation_jobs/{key}")
         assert blind - {f["subject"] for f in await all_found(poor, only=("rights",))} == {
             "table media_files"
         }

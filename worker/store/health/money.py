@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from worker.generate import Target
-from worker.store.health.rows_of import Row, rows_of
+from worker.store.health.rows_of import Row, all_rows_of, rows_of
 from worker.store.store import Store
 
 RECENT = 20_000
@@ -67,7 +67,7 @@ async def charged(store: Store, target: Target, rule: str) -> list[Row]:
     sql = re.sub(
         r"\browmill_keys\b", f"($1::text[]::{target.key_type}[])", rule.strip().rstrip(";")
     )
-    found = await rows_of(
+    found = await all_rows_of(
         store,
         f"SELECT c.key::text AS key, c.records::bigint AS records FROM (\n{sql}\n) c",
         list(runs),
