@@ -217,6 +217,15 @@ def money(cents: str) -> str:
     return f"${Decimal(cents) / 100:.2f}" if Decimal(cents) else ""
 
 
+def dollars(cents: Decimal) -> str:
+    """To the cent; where that is much of it, as small as it is."""
+    amount = cents / 100
+    if amount >= 1 or not amount:
+        return f"${amount:.2f}"
+    whole, _, rest = f"{amount:.6f}".partition(".")
+    return f"${whole}.{rest.rstrip('0').ljust(2, '0')}"
+
+
 def amount(cents: str) -> str:
     """Exact: money of single calls is small."""
     return f"{Decimal(cents).normalize():f} ¢"
