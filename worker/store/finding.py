@@ -24,11 +24,11 @@ FEW = 20
 """Names that one line can hold."""
 
 
-def names(known: Iterable[str]) -> str:
+def names(known: Iterable[str], few: int = FEW) -> str:
     """As a message lists them."""
     ordered = sorted(known)
-    more = f" and {len(ordered) - FEW} more" if len(ordered) > FEW else ""
-    return ", ".join(ordered[:FEW]) + more or "none yet"
+    more = f" and {len(ordered) - few} more" if len(ordered) > few else ""
+    return ", ".join(ordered[:few]) + more or "none yet"
 
 
 def nearest(given: str, known: Iterable[str]) -> str:
