@@ -34,6 +34,8 @@ from worker.store import Refused, Store
 from worker.store.attaching import attach
 from worker.store.finding import UnknownName
 from worker.store.listing import (
+    MANY,
+    MOST,
     SORTS,
     BadCursor,
     BadSort,
@@ -270,9 +272,9 @@ async def test_the_jobs_of_one_state_are_counted(db: Any, store: Store) -> None:
     await add_videos(db, 3)
     await add_background(db, 2)
     ready = Filter(states=("ready",))
-    assert await listing.counted(store, ready) == 5
-    assert await listing.counted(store, ready, most=3) == 4
-    assert await listing.counted(store, Filter(), most=3) == 4
+    assert await counted(store, ready) == 5
+    assert await counted(store, ready, most=3) == 4
+    assert await counted(store, Filter(), most=3) == 4
 
 
 async def test_who_asks_only_which_jobs_gets_more_at_once(db: Any, store: Store) -> None:
@@ -281,9 +283,9 @@ async def test_who_asks_only_which_jobs_gets_more_at_once(db: Any, store: Store)
         " SELECT s.id, gen_random_uuid()::text, 'replicate', 10, now(), 'ready'"
         " FROM rowmill.sources s, generate_series(1, 1100) WHERE s.name = 'generation_jobs'"
     )
-    places, after = await found(store, Filter(), limit=listing.MANY)
+    places, after = await found(store, Filter(), limit=MANY)
     assert (len(places), after) == (1100, None)
-    assert len((await listed(store, Filter(), limit=listing.MANY)).jobs) == listing.MOST
+    assert len((await listed(store, Filter(), limit=MANY)).jobs) == MOST
 
 
 async def test_cursors_are_url_safe_and_of_one_listing(db: Any, store: Store) -> None:
