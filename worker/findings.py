@@ -48,9 +48,8 @@ FINDINGS: Mapping[str, Known] = {
         "a `ROWMILL_…` variable that no setting has, with the nearest one that there is"
     ),
     "environment.worker": _error(
-        "what a worker refuses to start with: handlers that can't be imported, a provider "
-        "without an"
-        " adapter, a price list that can't be read"
+        "what a worker refuses to start with: handlers that can't be imported, a provider without "
+        "an adapter, a price list that can't be read"
     ),
     "environment.lane": _warning(
         "`ROWMILL_LANES` names a lane that has no provider, no kind of work and no waiting job"
@@ -83,14 +82,12 @@ FINDINGS: Mapping[str, Known] = {
         " role and database",
     ),
     "durability.failover": _warning(
-        "standbys stream, or their slots wait, and none is synchronous: a failover may lose "
-        "the last"
-        " commits of the journal"
+        "standbys stream, or their slots wait, and none is synchronous: a failover may lose the "
+        "last commits of the journal"
     ),
     "durability.lost": _warning(
-        "the server's timeline changed in the last day: a failover or a restore; commits of "
-        "the time"
-        " it names may be lost"
+        "the server's timeline changed in the last day: a failover or a restore; commits of the "
+        "time it names may be lost"
     ),
     "durability.unseen": _info("this role may not see whether a standby is synchronous"),
     "durability.managed": _info(
@@ -162,9 +159,8 @@ FINDINGS: Mapping[str, Known] = {
         "row-level security of a table would filter the workers' role, so that its jobs fail"
     ),
     "rights.missing": _error(
-        "the workers' role lacks a right on Rowmill's tables and functions, or on those "
-        "that a map or"
-        " its rules name"
+        "the workers' role lacks a right on Rowmill's tables and functions, or on those that a "
+        "map or its rules name"
     ),
     "rights.owner": _warning("a materialized view to be refreshed belongs to another role"),
     "partitions.missing": Known(

@@ -155,6 +155,8 @@ async def test_pages_in_every_order(platform: tuple[Store, dict[str, Known]]) ->
             assert await counted(store, which) == len(wanted)
         assert sorted(forth) == sorted(wanted)
     assert await counted(store, Filter(), most=4) == 5
+    one = Filter(states=("ready",), sources=(next(iter(jobs.values())).source,))
+    assert 0 < await counted(store, one) == len((await found(store, one))[0]), "a single SELECT"
 
 
 # --------------------------------------------------------------------------- orders

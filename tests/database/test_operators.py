@@ -21,7 +21,7 @@ from tests.database.support import (
 )
 from worker.store import Store, acts, finding, gates, reports, story
 from worker.store.explaining import explain
-from worker.store.finding import Found, UnknownName
+from worker.store.finding import Found, UnknownName, column_type
 
 WHO = "tester@here"
 JOBS = "generation_jobs"
@@ -144,12 +144,27 @@ async def test_a_misspelt_lane_or_table_is_an_error_that_names_the_known_ones(
     connection, store = await connect(both), await open_store(both)
     await add_videos(connection)
     await Hand.hire(store, ["openai"])
-    with pytest.raises(UnknownName, match=r"known lanes: openai, replicate$"):
+    with pytest.raises(UnknownName, match=r"openai, replicate; did you mean replicate\?$"):
         await gates.pause(store, lane="replicat", who=WHO)
-    with pytest.raises(UnknownName, match="attached: generation_jobs, ai_generations"):
+    with pytest.raises(
+        UnknownName, match="attached: ai_generations, background_jobs, generation_jobs"
+    ):
         await gates.pause(store, source="jobs", who=WHO)
     assert await actions(connection) == []
     assert await connection.fetchval("SELECT count(*) FROM rowmill.lanes") == 0
+
+
+async def test_a_key_is_compared_whole(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    """Cast to its own length, a longer text would name another job, and a char(n) none."""
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    await connection.execute("CREATE TABLE codes (fixed char(4), short varchar(4))")
+    await connection.execute("INSERT INTO codes VALUES ('abcd', 'abcd')")
+    for column in ("fixed", "short"):
+        kind = await column_type(store, "codes", column)
+        same = f"SELECT {column} = $1::text::{kind} FROM codes"
+        assert [await connection.fetchval(same, key) for key in ("abcd", "abcde")] == [True, False]
 
 
 # --------------------------------------------------------------------------- retry and cancel
@@ -448,3 +463,26 @@ async def test_a_table_that_is_gone_is_reported(photomemory: str, open_store: Op
     (item,) = (await reports.status(store))["needs_person"]
     assert (item["kind"], item["commands"]) == ("missing_table", ["rowmill detach photomemory"])
     assert await finding.find(store, new_keys(1)[0]) == []
+
+
+async def test_many_lanes_and_many_held_jobs_are_told_in_few_words(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    await add_videos(connection, 9)
+    hand = await Hand.hire(store)
+    for claim in await hand.take(8):
+        note = f"{claim.key} asks for this: `rowmill retry {claim.key}`"
+        await connection.execute(
+            "UPDATE rowmill.queue SET state = 'held', token = NULL, worker = NULL, note = $2"
+            " WHERE id = $1",
+            claim.queue_id,
+            note,
+        )
+    served = [f"background:kind_{number}" for number in range(30)]
+    await store.set_lanes(hand.id, [*served, "replicat"])
+    needs = (await reports.status(store))["needs_person"]
+    (lane,) = (item["message"] for item in needs if item["kind"] == "unserved")
+    assert "background:kind_12 and 26 more; did you mean replicat?)" in lane
+    more = needs[-1]
+    assert more["message"] == "3 more jobs are held, for: ID asks for this: `rowmill retry ID`"

@@ -8,6 +8,7 @@ import getpass
 import json
 import re
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -65,9 +66,14 @@ def with_store(work: Callable[[Store], Awaitable[T]], *, size: int = 2) -> T:
 
 
 def print_json(value: Any) -> None:
-    """What a terminal would obey is escaped, beyond what JSON asks for."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
-    typer.echo(_UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text))
+    typer.echo(as_json_text(value, indent=2))
+
+
+def as_json_text(value: Any, *, indent: int | None = None) -> str:
+    """What a terminal would obey, or can't show, is escaped, beyond what JSON asks for."""
+    everything = (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
+    text = json.dumps(value, indent=indent, ensure_ascii=not everything, default=str)
+    return _UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 _UNSEEN = re.compile("[\\x7f-\\x9f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff]")

@@ -9,7 +9,7 @@ MEANINGS = {
     str(NOT_DONE): "not found, refused, or something needs a person",
     str(USAGE): "wrong usage or settings; of `doctor`: an error was found",
     str(UNREACHABLE): "the database can't be reached",
-    "130, 143": "a worker was told twice to stop, by SIGINT or SIGTERM, and ended at once",
+    "130, 143": "ended by SIGINT or SIGTERM, which a worker has to be told twice; what was done stays done",
 }
 
 IN_SHORT = "Exit codes: " + ", ".join(

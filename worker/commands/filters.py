@@ -114,8 +114,8 @@ def chosen(
         kinds=tuple(dict.fromkeys(kind or ())),
         states=_states(state or ()),
         tenant=tenant,
-        older_than=_age(older_than, "--older-than"),
-        newer_than=_age(newer_than, "--newer-than"),
+        older_than=None if older_than is None else age(older_than, "--older-than"),
+        newer_than=None if newer_than is None else age(newer_than, "--newer-than"),
         error_kind=_error_kind(error_kind),
         error_text=error or None,
     )
@@ -144,9 +144,7 @@ def _states(given: Sequence[str]) -> tuple[str, ...]:
     return tuple(state for state in STATES if state in found)
 
 
-def _age(text: str | None, option: str) -> timedelta | None:
-    if text is None:
-        return None
+def age(text: str, option: str) -> timedelta:
     match = _AGE.fullmatch(text)
     if match is None:
         raise typer.BadParameter(

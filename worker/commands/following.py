@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import select
 import signal
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from worker.commands.common import dsn
+from worker.commands.common import as_json_text, dsn
 from worker.commands.filters import checked
 
 if TYPE_CHECKING:
@@ -82,6 +81,6 @@ def _print(jobs: list[Row], *, as_json: bool) -> None:
 
     now = datetime.now(UTC).strftime("%H:%M:%S")
     for job in jobs:
-        said = json.dumps(job, ensure_ascii=False, default=str) if as_json else line(job, now)
+        said = as_json_text(job) if as_json else line(job, now)
         sys.stdout.write(f"{said}\n")
     sys.stdout.flush()

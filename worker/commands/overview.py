@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.commands import completing
 from worker.commands.common import (
     NOT_DONE,
     OK,
@@ -21,8 +22,13 @@ if TYPE_CHECKING:
 
 
 def status(
-    lane: Annotated[str | None, typer.Option(help="Only this lane, such as openai.")] = None,
-    source: Annotated[str | None, typer.Option(help="Only this table.")] = None,
+    lane: Annotated[
+        str | None,
+        typer.Option(help="Only this lane, such as openai.", autocompletion=completing.lanes),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Only this table.", autocompletion=completing.tables)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """
@@ -78,8 +84,8 @@ def status(
     fleet, in parts of so many `seconds`; `wait_p50_ms` is null where nothing started.
 
     `running` of a worker is how many of its slots are used, by its own last word, `claims` how many
-    jobs it holds, by the queue. One that is gone is listed while it holds any. `host` and `pid` are
-    those in its name; one that was named otherwise has no `pid`.
+    jobs it holds, by the queue. One that is gone is listed while it holds any. `host` is the machine it
+    runs on, null of a version that didn't say.
 
     `providers` are those that live workers serve, that have a gate, or that were called lately, by
     the database alone (`rowmill providers` knows this shell's configuration, too). `state` is `ok`,

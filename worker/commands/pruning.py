@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.commands import filters
 from worker.commands.common import AsJson, print_json, who, with_store
 
 if TYPE_CHECKING:
@@ -17,18 +17,15 @@ if TYPE_CHECKING:
 
 LEAST = timedelta(days=35)
 """Budgets and reports of spend go back to the beginning of a month."""
-
-_AGE = re.compile(r"([0-9]{1,5})([dw])")
-_DAYS = {"d": 1, "w": 7}
+MOST = timedelta(days=36500)
 
 
 def _age(text: str) -> timedelta:
-    found = _AGE.fullmatch(text)
-    if found is None:
-        raise typer.BadParameter(f"{text!r} is no age such as 90d or 26w")
-    age = timedelta(days=int(found[1]) * _DAYS[found[2]])
+    age = filters.age(text, "--older-than")
     if age < LEAST:
         raise typer.BadParameter(f"at least {LEAST.days}d: budgets need the calls of their month")
+    if age > MOST:
+        raise typer.BadParameter(f"at most {MOST.days}d")
     return age
 
 

@@ -15,8 +15,7 @@ async def undelivered(patient: Patient) -> list[Finding]:
             "warning",
             f"source {row['source']}",
             f"{row['calls']} result(s) of the last 30 days, for {row['cents']:f} cents, were "
-            "paid for "
-            "and their jobs are over without them",
+            "paid for and their jobs are over without them",
             f"rowmill job show {row['source']}/{row['example']}; of a failed job, `rowmill retry` "
             "delivers what was bought, without a second call",
         )

@@ -74,8 +74,7 @@ async def heartbeats(patient: Patient) -> list[Finding]:
     most = max(row["ahead"] for row in ahead)
     evidence = (
         f"the last heartbeat of {_names(ahead)} lies {duration(most)} in the future: the "
-        "database's "
-        "clock was set back"
+        "database's clock was set back"
     )
     fix = "let the database's machine keep time by NTP; restart those workers, or wait until then"
     return [Finding("clocks.future", "warning", "fleet", evidence, fix)]

@@ -30,8 +30,7 @@ async def tables(patient: Patient) -> list[Finding]:
         if row["unanalyzed"] and row["bytes"] > patient.limits.unanalyzed_bytes:
             evidence = (
                 f"{row['bytes'] / 1024**2:.0f} MiB, and the planner knows nothing of it: it "
-                "was never "
-                "analyzed, as after a restore"
+                "was never analyzed, as after a restore"
             )
             fix = f"ANALYZE {row['name']}"
             findings.append(Finding("bloat.statistics", "warning", subject, evidence, fix, mend))

@@ -10,11 +10,7 @@ from worker.maps import MapError, Platform, builtin_platforms, load
 from worker.store import SourceInfo
 from worker.store.health import rights as asked_rights
 from worker.store.health import tables as health
-
-
-def attach(platform: str) -> str:
-    known = platform in builtin_platforms()
-    return f"rowmill attach {platform if known else 'path/to/map.toml'}"
+from worker.store.needs import attach
 
 
 async def schema(patient: Patient) -> list[Finding]:
@@ -72,12 +68,10 @@ async def replicas(patient: Patient) -> list[Finding]:
             "tables.replica",
             "error",
             who,
-            "session_replication_role is replica by default: what it writes fires no "
-            "trigger, so its "
-            "rows are only found by the sweep, its cancels by nobody",
-            "ALTER ROLE … (or DATABASE …) RESET session_replication_role; set it per "
-            "session where a "
-            "restore needs it",
+            "session_replication_role is replica by default: what it writes fires no trigger, so "
+            "its rows are only found by the sweep, its cancels by nobody",
+            "ALTER ROLE … (or DATABASE …) RESET session_replication_role; set it per session "
+            "where a restore needs it",
         )
         for who in await health.replicas(patient.store)
     ]

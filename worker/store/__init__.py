@@ -13,10 +13,14 @@ fleet.py       who works
 draining.py    asking workers to leave
 pruning.py     taking away what is known of rows that are gone
 acts.py        retry, requeue, cancel, priority, resolve
-reports.py     what status reads
-listing.py     jobs as a list, a page at a time: filtering.py, selecting.py, telling.py, live.py
-following.py   jobs as they change
-story.py       what job show reads, and why a job waits
+aims.py        what acts look at before; forecasts.py what they may cost
+reports.py     what status reads; needs.py what of it needs a person
+depth.py       what /metrics reads
+running.py     what watch reads beside status
+listing/       jobs as a list, a page at a time, and as they change
+story.py       what job show reads; explaining.py why a job waits
+naming.py      names that a shell may complete
+health/        what doctor reads
 migrations.py  the rowmill schema
 attaching.py   a platform's triggers and functions
 checking.py    what a map can't work with in a live database
@@ -25,6 +29,7 @@ previewing.py  what a map would make of the rows that are there
 """
 
 from worker.store.errors import (
+    NO_FUNCTION,
     DeadWorker,
     LockTimeout,
     MissingPartition,
@@ -44,6 +49,7 @@ from worker.store.store import (
 )
 
 __all__ = [
+    "NO_FUNCTION",
     "Claimed",
     "DeadWorker",
     "Head",

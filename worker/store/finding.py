@@ -12,6 +12,7 @@ from typing import Any
 from worker.generate.words import ident
 from worker.generate.words import name as quoted
 from worker.store.errors import Refused
+from worker.store.pool import STATEMENT_SECONDS
 from worker.store.store import SourceInfo, Store
 
 
@@ -23,11 +24,11 @@ FEW = 20
 """Names that one line can hold."""
 
 
-def names(known: Iterable[str]) -> str:
+def names(known: Iterable[str], few: int = FEW) -> str:
     """As a message lists them."""
     ordered = sorted(known)
-    more = f" and {len(ordered) - FEW} more" if len(ordered) > FEW else ""
-    return ", ".join(ordered[:FEW]) + more or "none yet"
+    more = f" and {len(ordered) - few} more" if len(ordered) > few else ""
+    return ", ".join(ordered[:few]) + more or "none yet"
 
 
 def nearest(given: str, known: Iterable[str]) -> str:
@@ -61,8 +62,9 @@ SELECT s.name FROM rowmill.sources s
     OR EXISTS (SELECT FROM rowmill.failures f WHERE f.source = s.name AND f.row_key = $1)
 """
 
-_KEY_TYPE = """
-SELECT format_type(a.atttypid, NULL) FROM pg_attribute a
+# Without a length: a cast to one would cut a longer key down to another row's.
+_TYPE = """
+SELECT format_type(a.atttypid, -1) FROM pg_attribute a
  WHERE a.attrelid = to_regclass($1) AND a.attname = $2 AND NOT a.attisdropped
 """
 
@@ -144,7 +146,7 @@ async def _beginning(store: Store, reference: str) -> list[Found]:
     found: list[Found] = []
     for name, source in sources.items():
         table, key = quoted(_in_map(source)["table"]), ident(key_column(source))
-        if await store.value(_KEY_TYPE, table, key_column(source)) == "uuid":
+        if await column_type(store, table, key_column(source)) == "uuid":
             rows = await store.fetch(
                 f"SELECT {key}::text AS key FROM {table} "
                 f"WHERE {key} BETWEEN $1::text::uuid AND $2::text::uuid ORDER BY {key} LIMIT $3",
@@ -160,20 +162,27 @@ async def platform_row(store: Store, source: SourceInfo, key: str) -> PlatformRo
     """The platform's own row; None where there is none, or the key can't be one of this table's."""
     column = key_column(source)
     table, key_at = quoted(_in_map(source)["table"]), f"t.{ident(column)}"
-    kind = await store.value(_KEY_TYPE, table, column)
+    kind = await column_type(store, table, column)
     if kind is None:  # the table is gone, or made anew: status says so
         return None
     try:
-        rows = await store.fetch(
-            f"SELECT {key_at}::text AS key, to_jsonb(t)::text AS data "
-            f"FROM {table} t WHERE {key_at} = $1::text::{kind}",
-            key,
-        )
+        async with store.look(STATEMENT_SECONDS) as connection:  # one that is hidden isn't gone
+            rows = await connection.fetch(
+                f"SELECT {key_at}::text AS key, to_jsonb(t)::text AS data "
+                f"FROM {table} t WHERE {key_at} = $1::text::{kind}",
+                key,
+            )
     except Refused as error:
         if error.sqlstate.startswith("22"):  # 'abc' is no uuid, 10^30 no bigint
             return None
         raise
     return PlatformRow(rows[0]["key"], json.loads(rows[0]["data"])) if rows else None
+
+
+async def column_type(store: Store, table: str, column: str) -> str | None:
+    """What texts are cast to, to be compared with it; None where there is no such column."""
+    kind: str | None = await store.value(_TYPE, table, column)
+    return kind
 
 
 def key_column(source: SourceInfo) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from worker.generate.words import ident
 from worker.generate.words import name as quoted
 from worker.store.errors import translated
-from worker.store.finding import key_column
+from worker.store.finding import column_type, key_column
 from worker.store.pool import connect
 from worker.store.store import SourceInfo, Store, to_json
 
@@ -65,11 +65,6 @@ KEPT = {
 }
 """Of a key nothing goes while one of its lines is so."""
 
-_KEY_TYPE = """
-SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
- WHERE a.attrelid = to_regclass($1) AND a.attname = $2 AND NOT a.attisdropped
-"""
-
 _OLD_ACTIONS = """
 SELECT a.id FROM rowmill.actions a LEFT JOIN rowmill.sources s ON s.name = a.source
  WHERE a.at < clock_timestamp() - $1::interval
@@ -118,7 +113,7 @@ async def _of_source(
 ) -> int:
     (mine,) = [s for s in info.definition["map"]["sources"] if s["name"] == info.name]
     table, key = quoted(mine["table"]), key_column(info)
-    kind = await store.value(_KEY_TYPE, table, key)
+    kind = await column_type(store, table, key)
     if kind is None:  # a table that isn't there says nothing of its rows
         return 0
     names = {"ledger": ledger, "table": table, "key": ident(key), "type": kind}

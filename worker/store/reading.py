@@ -37,3 +37,10 @@ def _value(value: Any) -> Any:
     if isinstance(value, Decimal):
         return str(value)
     return value
+
+
+def seconds_between(since: datetime | None, until: datetime | None) -> float | None:
+    """None where one isn't known; a time that is yet to come is no time at all."""
+    if since is None or until is None:
+        return None
+    return max(0.0, round((until - since).total_seconds(), 3))

@@ -13,7 +13,7 @@ from worker.maps import Platform, Source
 from worker.store import inbox
 from worker.store.explaining import explain
 from worker.store.finding import Found, platform_row
-from worker.store.reading import Row, read
+from worker.store.reading import Row, read, seconds_between
 from worker.store.store import Store
 
 _QUEUED = """
@@ -121,8 +121,8 @@ def _timings(
         "enqueued_at": enqueued and enqueued.isoformat(),
         "started_at": started and started.isoformat(),
         "ended_at": ended and ended.isoformat(),
-        "waited_s": _seconds(ready, started or now),
-        "ran_s": _seconds(started, ended or (now if claimed else None)),
+        "waited_s": seconds_between(ready, started or now),
+        "ran_s": seconds_between(started, ended or (now if claimed else None)),
     }
 
 
@@ -136,19 +136,14 @@ def _of_row(
 
 
 def _time(text: str | None, zone: ZoneInfo | None = None) -> datetime | None:
+    """None also for what Postgres can keep and Python can't tell: infinity, years BC or beyond 9999."""
     if text is None:
         return None
-    at = datetime.fromisoformat(text)
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=zone)
-    return at.astimezone(UTC)
-
-
-def _seconds(since: datetime | None, until: datetime | None) -> float | None:
-    """None where one isn't known; a time that is yet to come is no time at all."""
-    if since is None or until is None:
+    try:
+        at = datetime.fromisoformat(text)
+        return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, round((until - since).total_seconds(), 3))
 
 
 def _runs(submissions: list[Row], failures: list[Row]) -> list[Row]:
@@ -171,7 +166,7 @@ def _run(number: int, calls: list[Row], failures: list[Row]) -> Row:
         "run": number,
         "began_at": began,
         "ended_at": ended,
-        "ran_s": _seconds(_time(began), _time(ended)),
+        "ran_s": seconds_between(_time(began), _time(ended)),
         "calls": len(calls),
         "failed_tries": len(failures),
         "cost_cents": _sum(calls),

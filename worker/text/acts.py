@@ -12,7 +12,7 @@ from worker.commands.problems import explain
 from worker.forecast import Forecast, Purchase
 from worker.store.aims import Aim
 from worker.store.finding import Found
-from worker.text.values import on_one_line
+from worker.text.values import dollars, many, on_one_line
 
 MOST = 20
 """Lines about single jobs; of more there are counts."""
@@ -179,19 +179,6 @@ def _total(f: Forecast) -> str:
 
 def _budget(lane: str) -> str:
     return "all lanes" if lane == "*" else f"lane {on_one_line(lane)}"
-
-
-def dollars(cents: Decimal) -> str:
-    """To the cent; where that is much of it, as small as it is."""
-    amount = cents / 100
-    if amount >= 1 or not amount:
-        return f"${amount:.2f}"
-    whole, _, rest = f"{amount:.6f}".partition(".")
-    return f"${whole}.{rest.rstrip('0').ljust(2, '0')}"
-
-
-def many(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
 # --------------------------------------------------------------------------- what became of it

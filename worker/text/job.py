@@ -16,6 +16,7 @@ from worker.text.values import (
     bar,
     draws,
     duration,
+    many,
     new_console,
     short,
     visible,
@@ -80,7 +81,7 @@ def _facts(story: Row, *, drawn: bool) -> Iterator[Pair]:
     if timings["ran_s"] is not None or timings["waited_s"] is not None:
         yield "time", ", ".join(_times(timings, running=bool(queue and queue["claimed_at"])))
     if story["submissions"]:
-        calls = _count(len(story["submissions"]), "paid call")
+        calls = many(len(story["submissions"]), "paid call")
         still = f", about {amount(story['open_cents'])} still open" if story["open_cents"] else ""
         yield "paid", f"{amount(story['spent_cents'])} for {calls}{still}"
     if story["error"]:
@@ -90,16 +91,16 @@ def _facts(story: Row, *, drawn: bool) -> Iterator[Pair]:
 def _place(ahead: int, lane: str) -> str:
     if ahead == 0:
         return f"first in lane {lane}"
-    many = f"{ahead:,} or more" if ahead == MOST_AHEAD else f"{ahead:,}"
-    return f"{many} before it in lane {lane}"
+    told = f"{ahead:,} or more" if ahead == MOST_AHEAD else f"{ahead:,}"
+    return f"{told} before it in lane {lane}"
 
 
 def _queue(queue: Row) -> str:
     parts = [f"lane {queue['lane']}", f"rank {queue['rank']}", f"run {queue['run']}"]
     if queue["tries"]:
-        parts.append(_count(queue["tries"], "failed try", "failed tries"))
+        parts.append(many(queue["tries"], "failed try", "failed tries"))
     if queue["yields"]:
-        parts.append(f"came back {_count(queue['yields'], 'time')} without spending a try")
+        parts.append(f"came back {many(queue['yields'], 'time')} without spending a try")
     if queue["tenant"]:
         parts.append(f"tenant {queue['tenant']}")
     return ", ".join(parts)
@@ -167,8 +168,8 @@ def _action(row: Row) -> str:
 
 def _run(row: Row) -> Pair:
     took = f" in {duration(row['ran_s'])}" if row["ran_s"] is not None else ""
-    failed = _count(row["failed_tries"], "failed try", "failed tries")
-    calls = _count(row["calls"], "paid call")
+    failed = many(row["failed_tries"], "failed try", "failed tries")
+    calls = many(row["calls"], "paid call")
     return f"run {row['run']}", f"{calls}, {failed}{took}, {amount(row['cost_cents'])}"
 
 
@@ -190,10 +191,6 @@ def _shape(row: Row) -> str:
 
 
 # --------------------------------------------------------------------------- lines
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _section(console: Console, title: str, pairs: Iterable[Pair]) -> None:

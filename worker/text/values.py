@@ -198,6 +198,10 @@ def count(number: int, *, about: bool = False) -> str:
     return f"~{number}"
 
 
+def many(number: int, one: str, others: str | None = None) -> str:
+    return f"{number} {one if number == 1 else others or one + 's'}"
+
+
 def ms(milliseconds: int | None) -> str:
     return "" if milliseconds is None else duration(milliseconds / 1000)
 
@@ -215,6 +219,15 @@ def duration(seconds: float | None) -> str:
 
 def money(cents: str) -> str:
     return f"${Decimal(cents) / 100:.2f}" if Decimal(cents) else ""
+
+
+def dollars(cents: Decimal) -> str:
+    """To the cent; where that is much of it, as small as it is."""
+    amount = cents / 100
+    if amount >= 1 or not amount:
+        return f"${amount:.2f}"
+    whole, _, rest = f"{amount:.6f}".partition(".")
+    return f"${whole}.{rest.rstrip('0').ljust(2, '0')}"
 
 
 def amount(cents: str) -> str:

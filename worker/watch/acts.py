@@ -7,16 +7,12 @@ from io import StringIO
 
 from rich.console import Console
 
+from worker.acting import Act, cancelling, retrying
 from worker.store import Store, StoreError, acts, draining, gates, story
 from worker.store.finding import UnknownName
+from worker.text.acts import why_not
 from worker.watch.kept import Row
 from worker.watch.lines import clean
-
-WHY_NOT = {
-    "missing": "nothing was changed: its row is gone",
-    "running": "nothing was changed: it is running; cancel it first",
-}
-DONE = ("requeued", "released", "hastened", "cancelled")
 
 
 async def pause(
@@ -47,17 +43,17 @@ async def drain(store: Store, worker: str, who: str) -> str:
 
 
 async def retry(store: Store, source: str, key: str, who: str) -> str:
-    return _said(f"{source}/{key}", await acts.retry(store, source, key, who))
+    return _said(retrying(), f"{source}/{key}", await acts.retry(store, source, key, who))
 
 
 async def cancel(store: Store, source: str, key: str, who: str) -> str:
-    return _said(f"{source}/{key}", await acts.cancel(store, source, key, who))
+    return _said(cancelling(), f"{source}/{key}", await acts.cancel(store, source, key, who))
 
 
-def _said(subject: str, verdict: str) -> str:
-    if verdict in DONE:
-        return f"{clean(subject)} is {verdict}"
-    return f"{clean(subject)}: {WHY_NOT.get(verdict, f'nothing was changed: it is {verdict}')}"
+def _said(act: Act, subject: str, verdict: str) -> str:
+    if verdict in act.done:
+        return f"{clean(subject)} {act.done[verdict]}"
+    return f"{clean(subject)}: nothing was changed: {why_not(verdict, act)}"
 
 
 def not_done(error: Exception) -> str:

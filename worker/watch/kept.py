@@ -19,13 +19,8 @@ class Point:
     """What happened in a stretch of time."""
 
     seconds: float
-    started: int
     ended: int
     wait_ms: int | None
-
-    @property
-    def per_minute_in(self) -> float:
-        return self.started * 60 / self.seconds
 
     @property
     def per_minute_out(self) -> float:
@@ -61,10 +56,10 @@ class History:
 
 
 def _points(told: Row) -> list[Point]:
-    columns = (told[name] for name in ("started", "succeeded", "failed", "wait_p50_ms"))
+    columns = (told[name] for name in ("succeeded", "failed", "wait_p50_ms"))
     return [
-        Point(told["seconds"], started, succeeded + failed, wait)
-        for started, succeeded, failed, wait in zip(*columns, strict=True)
+        Point(told["seconds"], succeeded + failed, wait)
+        for succeeded, failed, wait in zip(*columns, strict=True)
     ]
 
 

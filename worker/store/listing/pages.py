@@ -176,7 +176,8 @@ class _Look:
         ]
         if not parts:
             return 0
-        every = f"SELECT FROM ({' UNION ALL '.join(parts)}) AS every LIMIT {most + 1}"
+        # A SELECT around them: of a single part, the second LIMIT would be a part's second one.
+        every = f"SELECT FROM ({' UNION ALL '.join(parts)}) AS part LIMIT {most + 1}"
         sql = f"SELECT count(*) FROM ({every}) AS one"
         given = selects.arguments
         return int(await self.connection.fetchval(given.named + sql, *given.values))

@@ -24,7 +24,7 @@ from worker.maps import Value
 from worker.store.listing.filter import Place
 from worker.store.listing.selecting import paid
 from worker.store.listing.tables import Table
-from worker.store.reading import Row, plain
+from worker.store.reading import Row, plain, seconds_between
 
 GONE = "gone"
 """The state of a job whose row was deleted."""
@@ -92,8 +92,8 @@ def _job(
             "ready_at": row["ready_at"],
             "started_at": started,
             "finished_at": finished,
-            "age_s": _seconds(since, now),
-            "ran_s": _seconds(started, now if place.state == "running" else finished),
+            "age_s": seconds_between(since, now),
+            "ran_s": seconds_between(started, now if place.state == "running" else finished),
             "worker": row["worker"],
             "why": waiting.get("why"),
             "reason": waiting.get("reason"),
@@ -102,12 +102,6 @@ def _job(
             "cost_cents": row["cost_cents"],
         }
     )
-
-
-def _seconds(since: datetime | None, until: datetime | None) -> float | None:
-    if since is None or until is None:
-        return None
-    return max(0.0, (until - since).total_seconds())
 
 
 def _error(row: Mapping[str, Any]) -> Row | None:
