@@ -67,7 +67,10 @@ async def _with_jobs(connection: Any, dsn: str) -> None:
         " WHERE key = 'generation_queue_max_concurrent'"
     )
     hand = await Hand.hire(store, ("replicate",))
-    await connection.execute("UPDATE rowmill.workers SET name = E'evil\\x1b[2J[red]', running = 2")
+    await connection.execute(
+        "UPDATE rowmill.workers SET name = E'evil\\x1b[2J[red]', host = E'evil\\x1b[2J[red]',"
+        " running = 2"
+    )
     await add_videos(connection, 2)
     await hand.start(await hand.claim(2))
     await connection.execute(
