@@ -112,7 +112,7 @@ class HostPolicy:
         if not _is_public(address):
             raise HostRefused(
                 f"host {host!r} is at {address}, which is not a public address; "
-                "allow it with allow_private_hosts if it is meant to be reached"
+                "name it in ROWMILL_ALLOW_PRIVATE_HOSTS if it is meant to be reached"
             )
 
 

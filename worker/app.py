@@ -243,6 +243,15 @@ class Worker:
             lanes=self.attached.lanes,
             pooler=self.store.pooled,
         )
+        unserved = sorted(set(self.settings.lanes).difference(self.attached.lanes))
+        if unserved or not self.attached.lanes:
+            log.warning(
+                "worker.lanes_unserved",
+                lanes=unserved,
+                hint="no provider, handler or attached table has these lanes"
+                if unserved
+                else "nothing is attached that this worker could serve: see `rowmill doctor`",
+            )
 
     def _run(self, loop: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(loop)

@@ -52,7 +52,8 @@ class Breaker:
         if self._failures[lane, failure.kind] >= most or lane in self._broken:
             self._forget(lane)
             self._broken.add(lane)
-            self._tell(self._trip(lane, failure.message, seconds))
+            # With its kind, by which `status` knows what no waiting will mend.
+            self._tell(self._trip(lane, f"{failure.kind}: {failure.message}", seconds))
 
     def succeeded(self, lane: str) -> None:
         self._forget(lane)

@@ -6,6 +6,9 @@ until one of their commands runs: `rowmill --help` must not wait for a database 
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
 from typing import Any
 
@@ -88,6 +91,9 @@ app.add_typer(develop.app, name="dev", rich_help_panel="Work on Rowmill itself")
 app.command(rich_help_panel="Work on Rowmill itself")(overview.version)
 
 
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
 def command() -> Any:
     """All of it as one command, whose help fits any terminal."""
     root = typer.main.get_command(app)
@@ -98,8 +104,22 @@ def command() -> Any:
 
 def main() -> None:
     """Run a command; what can go wrong outside of us is one clear line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not every terminal has every character
+            stream.reconfigure(errors="backslashreplace")
     try:
-        command()()
+        try:
+            command()()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)  # else what is left of the output is tried, and told, once more
+        typer.echo(f"rowmill: can't write the output: {error.strerror}", err=True)
+        sys.exit(exits.NOT_DONE)
     except Exception as error:
         from worker.commands.problems import explain  # noqa: PLC0415 - imports what commands do
 

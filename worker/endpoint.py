@@ -8,7 +8,10 @@ waits for anything: all is known already.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import logging
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 from aiohttp.http import HttpVersion11
+from aiohttp.http_exceptions import HttpProcessingError
 
 log = structlog.get_logger()
 
@@ -31,11 +35,25 @@ Report = Callable[[], tuple[bool, Mapping[str, Any]]]
 
 
 class PortTaken(Exception):
-    def __init__(self, host: str, port: int, error: OSError) -> None:
-        super().__init__(
-            f"the worker can't listen on {host}:{port}: {error.strerror or error}. "
-            "Set ROWMILL_HTTP_PORT to a free port (0 takes any), or unset it"
+    def __init__(self, host: str, port: int, error: OSError | ValueError) -> None:
+        said = getattr(error, "strerror", None) or error
+        nowhere = isinstance(error, ValueError | socket.gaierror)
+        advice = (
+            "Set ROWMILL_HTTP_HOST to an address of this machine, such as 0.0.0.0 or ::"
+            if nowhere or getattr(error, "errno", None) == errno.EADDRNOTAVAIL
+            else "Set ROWMILL_HTTP_PORT to a free port (0 takes any), or unset it"
         )
+        super().__init__(f"the worker can't listen on {host}:{port}: {said}. {advice}")
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """What is no HTTP is its sender's matter: it is answered, and fills no log."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
+_aiohttp_log = logging.getLogger("rowmill.endpoint")
+_aiohttp_log.addFilter(_is_ours)
 
 
 class _Server(web.Server):
@@ -79,6 +97,7 @@ class Endpoint:
         self._http = _Server(
             self._answer,
             access_log=None,
+            logger=_aiohttp_log,
             keepalive_timeout=0,
             lingering_time=0,
             max_line_size=2048,
@@ -87,7 +106,7 @@ class Endpoint:
         )
         try:
             self._server = await loop.create_server(self._http, host, port, backlog=CONNECTIONS)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a name can be none at all
             raise PortTaken(host, port, error) from error
         taken: int = self._server.sockets[0].getsockname()[1]
         log.info("endpoint.listening", host=host, port=taken)

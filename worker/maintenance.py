@@ -34,7 +34,16 @@ from worker.logs import job_fields
 from worker.maps import MapError, Platform
 from worker.rates import Rates
 from worker.scheduled import Scheduled
-from worker.store import LockTimeout, Refused, Store, StoreError, limits, upkeep
+from worker.store import (
+    NO_FUNCTION,
+    LockTimeout,
+    Refused,
+    Store,
+    StoreError,
+    Unavailable,
+    limits,
+    upkeep,
+)
 from worker.store.finding import Found
 from worker.transitions import clean
 
@@ -68,10 +77,15 @@ class LateJournal(ClaimJournal):
         entry = {"id": submission, "intended_at": self.times[submission], "state": "finished"}
         told = clean({**entry, "result": result, "cost_cents": cost_cents})
         try:
-            if await upkeep.deliver_late(self._store, self._job, told):
+            late = await upkeep.deliver_late(self._store, self._job, told)
+            if late.delivered:
                 log.info("late.success")
-            self._spent(submission, cost_cents)
-        except Refused:  # the row can't take it; what it cost is known all the same
+            if late.recorded:
+                self._spent(submission, cost_cents)
+        except (Refused, Unavailable) as error:
+            if isinstance(error, Unavailable) and error.sqlstate != NO_FUNCTION:
+                raise
+            # The row can't take it, or its table was detached; what it cost is known all the same.
             log.exception("late.refused")
             await super().finished(submission, result=result, cost_cents=cost_cents)
 

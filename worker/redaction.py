@@ -7,7 +7,7 @@ it: lines are written while jobs run.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -22,21 +22,22 @@ _NAME = (
 SECRET_NAMES = re.compile(rf"(?:{_NAME})$", re.IGNORECASE)
 """`token` but not `tokens`: how many were used is no secret."""
 
-_USERINFO = re.compile(r"(://[^\s:/@]*:)[^\s/@]+@")
-"""A DSN's or URL's password."""
+_USERINFO = re.compile(r"(://[^\s:/@]*:)[^\s/]+@")
+"""A DSN's or URL's password, which may have an @ itself."""
 _USER_ALONE = re.compile(r"(https?://)[^\s:/@]+@", re.IGNORECASE)
 """On the web, a user without a password is a token. Of a DSN it is only a user."""
 _SCHEME = re.compile(
-    r"\b([Bb]earer(?= )|(?:[Bb]asic|[Tt]oken)(?= [\w.~+/=-]{0,80}\d| [\w.~+/=-]{16})) [\w.~+/=-]+"
+    r"\b([Bb](?:earer|EARER)(?=[ \t])|(?:[Bb]asic|[Tt]oken)(?= [\w.~+/=-]{0,80}\d| [\w.~+/=-]{16}))"
+    r"[ \t]{1,8}[\w.~+/=-]+"
 )
 """After the words that people use, too, only what looks like a key."""
 _PARAMETER = re.compile(
     r"([?&][\w.-]{0,60}(?:key|secret|token|signature|sig|password|credential|auth)=)[^\s&\"'<>]+",
     re.IGNORECASE,
 )
-_QUOTED = r"b?\"(?:[^\"\\]|\\.)*\"|b?'(?:[^'\\]|\\.)*'|\\\"[^\"\\]*\\\""
+_QUOTED = r"b?\"(?:[^\"\\]|\\.)*\"|b?'(?:[^'\\]|\\.)*'|\\+\"[^\"\\]*\\+\""
 _NAMED = re.compile(
-    rf"((?:{_NAME})\\?[\"']?\s*(?:"
+    rf"((?:{_NAME})\\*[\"']?\s*(?:"
     rf"[=:]\s*(?:SecretStr\()?(?={_QUOTED})|=\s*(?=[^\s\"'*])|:\s*(?=[^\s\"'*]*\d)(?=[^\s\"']{{8}})))"
     rf"(?:{_QUOTED}|[^\s,;&)}}\]\"']+)",
     re.IGNORECASE,
@@ -46,7 +47,16 @@ _NAMED = re.compile(
 After a colon without quotes only what looks like a key: "API_KEY: it is missing" is no secret.
 """
 
-_WORTH_A_LOOK = re.compile(r"[=:]|[Bb]earer |[Bb]asic |[Tt]oken ")
+_PAIR = re.compile(rf"((?:{_NAME})[\"']\s*,\s*)(?:{_QUOTED})", re.IGNORECASE)
+"""`('X-Api-Key', 'x')`."""
+_HEADER = re.compile(
+    r"(authorization:\s*[\w-]{1,30} (?=[\w.~+/=-]{0,80}\d|[\w.~+/=-]{16})|\bcookie:\s*)"
+    r"[^\s\"'*][^\r\n\"']*",
+    re.IGNORECASE,
+)
+"""A scheme that isn't known, and cookies, of which there may be several."""
+
+_WORTH_A_LOOK = re.compile(r"[=:]|[\"'],|[Bb](?:earer|EARER)[ \t]|[Bb]asic |[Tt]oken ")
 """Nothing of all that comes without one of these; most values have none."""
 
 DEPTH = 8
@@ -59,6 +69,8 @@ def without_secrets(text: str) -> str:
     text = _USER_ALONE.sub(rf"\1{GONE}@", text)
     text = _SCHEME.sub(rf"\1 {GONE}", text)
     text = _PARAMETER.sub(rf"\1{GONE}", text)
+    text = _HEADER.sub(rf"\1{GONE}", text)
+    text = _PAIR.sub(rf"\1{GONE}", text)
     return _NAMED.sub(rf"\1{GONE}", text)
 
 
@@ -78,8 +90,15 @@ def redacted(name: str, value: Any, depth: int = DEPTH) -> Any:
         named = ((_name(key), item) for key, item in value.items())
         return {name: redacted(name, item, depth - 1) for name, item in named}
     if depth and isinstance(value, list | tuple | set | frozenset):
+        if isinstance(value, list | tuple) and _is_named_secret(value):  # a header, as many tell it
+            return [_name(value[0]), GONE]
         return [redacted(name, item, depth - 1) for item in value]
     return without_secrets(_shown(value))
+
+
+def _is_named_secret(pair: Sequence[Any]) -> bool:
+    named = len(pair) == 2 and all(isinstance(each, str | bytes) for each in pair)
+    return named and SECRET_NAMES.search(_name(pair[0])) is not None
 
 
 def _name(key: Any) -> str:

@@ -19,6 +19,7 @@ from jobs import failpoints
 from worker import transitions
 from worker.logs import about
 from worker.store import (
+    NO_FUNCTION,
     LockTimeout,
     MissingPartition,
     Refused,
@@ -32,7 +33,6 @@ from worker.vitals import Turns
 
 log = structlog.get_logger()
 
-NO_FUNCTION = "42883"
 Settled = Callable[[Settlement, str], None]
 BUSY_PAUSE = 0.05
 OUTAGE_PAUSE = 0.5
@@ -84,16 +84,22 @@ class Settler:
         """Settle one batch per source; returns how many rows were acknowledged."""
         self._bell.clear()
         done = 0
+        failed: Unavailable | None = None
         for source in [s for s, queue in self._waiting.items() if queue]:
             queue = self._waiting[source]
             batch = self._take(queue)
             try:
                 done += await self._settle(source, batch)
-            except BaseException:
+            except BaseException as error:
                 self._again(batch)
-                raise
+                if not isinstance(error, Unavailable) or not error.sqlstate:
+                    raise
+                # The server answers: what is missing (a right, a table) may be this source's alone.
+                failed = error
         if any(self._waiting.values()):
             self._bell.set()
+        if failed is not None:
+            raise failed
         return done
 
     def _take(self, queue: deque[Settlement]) -> list[Settlement]:

@@ -32,6 +32,7 @@ WITH hour AS MATERIALIZED (
 ), summed_up AS MATERIALIZED (
     SELECT * FROM rowmill.spending
      WHERE since = date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+       AND until <= now()   -- or a clock was put back: calls of now are not in it
 ), spent AS MATERIALIZED (
     SELECT t.lane, t.source, t.provider, sum(t.cents) AS cents
       FROM (SELECT r.lane, r.source, r.provider, r.cents
@@ -117,14 +118,16 @@ WITH hour AS MATERIALIZED (
            coalesce((SELECT sum(c.over_budget) FROM counted c WHERE b.lane IN ('*', c.lane)), 0)::bigint AS waiting
       FROM rowmill.budgets b ORDER BY b.lane, b.period
 ), some_held AS MATERIALIZED (
-    SELECT s.name || '/' || q.row_key AS job, q.enqueued_at,
+    SELECT s.name || '/' || q.row_key AS job, q.row_key, q.enqueued_at,
            coalesce(q.note, 'no reason was noted') AS why
       FROM (SELECT * FROM rowmill.queue n WHERE n.state = 'held' AND n.lane > '' LIMIT 200) q
       JOIN rowmill.sources s ON s.id = q.source
 ), held AS (
     SELECT h.job, 'held for a person: ' || h.why AS why FROM some_held h ORDER BY h.enqueued_at LIMIT {most}
 ), held_for AS (
-    SELECT h.why FROM some_held h GROUP BY h.why ORDER BY count(*) DESC, h.why LIMIT {most}
+    -- Notes name their job in the commands that end it: told once for all that share a reason.
+    SELECT e.why FROM (SELECT replace(h.why, h.row_key, 'ID') AS why FROM some_held h) e
+     GROUP BY e.why ORDER BY count(*) DESC, e.why LIMIT {most}
 ), unresolved AS (
     SELECT u.*, count(*) OVER () AS total FROM (
 {unresolved}    ) u ORDER BY u.intended_at LIMIT {most}

@@ -124,6 +124,22 @@ async def test_failures_of_calls_that_were_under_way_add_nothing(
         assert await left_alone_for(connection) == seconds
 
 
+async def test_a_refused_key_needs_a_person(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    await add_videos(connection)
+    await Hand.hire(store)
+    breaker = Breaker(store)
+    for kind, needs in ((FailureKind.TRANSIENT, []), (FailureKind.AUTH, ["provider"])):
+        for _ in range(PATIENCE[kind][0]):
+            breaker.failed(LANE, fails(kind))
+        await told(breaker)
+        report = await reports.status(store)
+        assert [item["kind"] for item in report["needs_person"]] == needs
+        await time_is_up(connection)
+
+
 async def test_status_tells_and_resume_tries_at_once(
     photomemory: str, connect: Connect, open_store: OpenStore
 ) -> None:
@@ -134,7 +150,7 @@ async def test_status_tells_and_resume_tries_at_once(
     report = await reports.status(store)
     (lane,) = [row for row in report["lanes"] if row["lane"] == LANE]
     assert lane["broken_until"]
-    assert lane["broken_why"] == "their machines are down"
+    assert lane["broken_why"] == "transient: their machines are down"
     (notice,) = report["notices"]
     assert (notice["kind"], notice["commands"]) == ("breaker", ["rowmill resume replicate"])
     whys = await connection.fetch("SELECT DISTINCT why FROM rowmill.waiting")

@@ -52,7 +52,7 @@ async def test_budgets(rowmill: Rowmill, photomemory: str, connect: Connect) -> 
     (day, month) = (await rowmill(photomemory, "budget", "show", "--json")).json["budgets"]
     assert (day["period"], day["limit_cents"], day["used_cents"]) == ("day", "5", "0")
     assert (month["period"], month["limit_cents"]) == ("month", "99.5")
-    assert "99.5 ¢" in (await rowmill(photomemory, "budget", "show")).out
+    assert "$0.995" in (await rowmill(photomemory, "budget", "show")).out
     assert (await rowmill(photomemory, "budget", "unset", "replicate")).code == 0
     assert (await rowmill(photomemory, "budget", "unset", "replicate")).code == 1
     assert "No budgets" in (await rowmill(photomemory, "budget", "show")).out

@@ -24,7 +24,8 @@ from tests.database.support import (
 from tests.database.test_partitioned import build as warehouse_built
 from worker.doctor.patient import Limits, Patient
 from worker.doctor.rows import targets
-from worker.store import Store, reports, upkeep
+from worker.store import Store, StoreError, acts, reports, upkeep
+from worker.store.finding import find_one
 from worker.store.health import rows
 
 RIGHTS = """
@@ -171,6 +172,7 @@ async def test_what_a_role_may_not(photomemory: str, db: Any, open_store: OpenSt
     await db.execute(f"DROP ROLE IF EXISTS {role.name}")
     await db.execute(f"CREATE ROLE {role.name} LOGIN BYPASSRLS PASSWORD '{role.password}'")
     try:
+        (key,) = await add_videos(db)
         await db.execute(RIGHTS.format(role=role.name))
         poor = await open_store(as_role(photomemory, role))
         told = await found(poor, only=("rights.missing", "rights.row_security"))
@@ -200,6 +202,12 @@ async def test_what_a_role_may_not(photomemory: str, db: Any, open_store: OpenSt
         blind = {f["subject"] for f in await all_found(poor, only=("rights.row_security",))}
         assert "table generation_jobs" in blind
         await db.execute("ALTER TABLE media_files DISABLE ROW LEVEL SECURITY")
+        # What it can't see isn't gone.
+        unseen = await all_found(poor, only=("rows", "usage"))
+        assert {f["id"] for f in unseen} == {"doctor.failed"}
+        assert "row-level security" in unseen[0]["evidence"]
+        with pytest.raises(StoreError, match="row-level security"):
+            await find_one(poor, f"generation_jobs/{key}")
         assert blind - {f["subject"] for f in await all_found(poor, only=("rights",))} == {
             "table media_files"
         }
@@ -371,3 +379,20 @@ async def test_completed_without_a_file_or_a_usage_record(db: Any, store: Store)
     await db.execute("ALTER TABLE generation_jobs DROP CONSTRAINT status_consistency")
     await db.execute("UPDATE generation_jobs SET output_file_id = NULL WHERE id = $1", keys[2])
     assert (await found(store))["rows.empty"]["evidence"].endswith(keys[2])
+
+
+async def test_a_job_that_was_done_again_is_charged_for_each_run(db: Any, store: Store) -> None:
+    hand, works = await at_work(db, store, 1)
+    for again in (False, True):
+        if again:
+            key = works[0].key
+            assert await acts.requeue(store, "generation_jobs", key, "ann") == "requeued"
+            works = await hand.take()
+        journal = journal_of(store, works[0], hand)
+        await journal.finished((await intend(journal)).id, result={}, cost_cents=Decimal(2))
+        await hand.succeed(works)
+    assert await db.fetchval("SELECT count(*) FROM usage_records") == 2
+    await db.execute(
+        "UPDATE rowmill.submissions SET delivered_at = now() - interval '8 days' WHERE run = 1"
+    )
+    assert "usage.double" not in await found(store)

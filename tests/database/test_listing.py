@@ -153,6 +153,8 @@ async def test_pages_in_every_order(platform: tuple[Store, dict[str, Known]]) ->
             assert await counted(store, which) == len(wanted)
         assert sorted(forth) == sorted(wanted)
     assert await counted(store, Filter(), most=4) == 5
+    one = Filter(states=("ready",), sources=(next(iter(jobs.values())).source,))
+    assert 0 < await counted(store, one) == len((await found(store, one))[0]), "a single SELECT"
 
 
 # --------------------------------------------------------------------------- orders
@@ -263,6 +265,27 @@ async def test_pages_neither_skip_nor_repeat_what_stays(db: Any, store: Store) -
         assert sorted(key for key in told if key in stay) == sorted(stay)
         assert {key for key in told if told.count(key) > 1} <= moved
         await db.execute("TRUNCATE public.generation_jobs, system.background_jobs CASCADE")
+
+
+async def test_the_jobs_of_one_state_are_counted(db: Any, store: Store) -> None:
+    """One SELECT, where most filters make several."""
+    await add_videos(db, 3)
+    await add_background(db, 2)
+    ready = Filter(states=("ready",))
+    assert await listing.counted(store, ready) == 5
+    assert await listing.counted(store, ready, most=3) == 4
+    assert await listing.counted(store, Filter(), most=3) == 4
+
+
+async def test_who_asks_only_which_jobs_gets_more_at_once(db: Any, store: Store) -> None:
+    await db.execute(
+        "INSERT INTO rowmill.queue (source, row_key, lane, rank, ready_at, state)"
+        " SELECT s.id, gen_random_uuid()::text, 'replicate', 10, now(), 'ready'"
+        " FROM rowmill.sources s, generate_series(1, 1100) WHERE s.name = 'generation_jobs'"
+    )
+    places, after = await found(store, Filter(), limit=listing.MANY)
+    assert (len(places), after) == (1100, None)
+    assert len((await listed(store, Filter(), limit=listing.MANY)).jobs) == listing.MOST
 
 
 async def test_cursors_are_url_safe_and_of_one_listing(db: Any, store: Store) -> None:

@@ -463,3 +463,26 @@ async def test_a_table_that_is_gone_is_reported(photomemory: str, open_store: Op
     (item,) = (await reports.status(store))["needs_person"]
     assert (item["kind"], item["commands"]) == ("missing_table", ["rowmill detach photomemory"])
     assert await finding.find(store, new_keys(1)[0]) == []
+
+
+async def test_many_lanes_and_many_held_jobs_are_told_in_few_words(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    await add_videos(connection, 9)
+    hand = await Hand.hire(store)
+    for claim in await hand.take(8):
+        note = f"{claim.key} asks for this: `rowmill retry {claim.key}`"
+        await connection.execute(
+            "UPDATE rowmill.queue SET state = 'held', token = NULL, worker = NULL, note = $2"
+            " WHERE id = $1",
+            claim.queue_id,
+            note,
+        )
+    served = [f"background:kind_{number}" for number in range(30)]
+    await store.set_lanes(hand.id, [*served, "replicat"])
+    needs = (await reports.status(store))["needs_person"]
+    (lane,) = (item["message"] for item in needs if item["kind"] == "unserved")
+    assert "background:kind_12 and 26 more; did you mean replicat?)" in lane
+    more = needs[-1]
+    assert more["message"] == "3 more jobs are held, for: ID asks for this: `rowmill retry ID`"

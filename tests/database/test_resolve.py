@@ -18,7 +18,9 @@ from tests.process.fleet import until_sql
 from worker.ledger import ClaimJournal
 from worker.store import Store, acts, upkeep
 from worker.store.acts import Seen
+from worker.store.attaching import detach
 from worker.store.finding import Found
+from worker.store.upkeep import Late
 
 
 @dataclass
@@ -208,6 +210,16 @@ async def test_a_late_success_of_a_cancelled_job_is_only_recorded(doubt: Doubt) 
     assert (call["state"], call["cost_cents"]) == ("finished", Decimal(3))
 
 
+async def test_a_late_success_of_a_detached_table_is_recorded(doubt: Doubt) -> None:
+    """What it cost is known; once the table is attached again, `rowmill retry` delivers it."""
+    await failed_meanwhile(doubt)
+    await detach(doubt.store.dsn, "photomemory")
+    chores = await maintenance_of(doubt.store, cast("Runner", Ended()))
+    await chores.orphans()
+    (call,) = await ledger_rows(doubt.connection)
+    assert (call["state"], call["cost_cents"]) == ("finished", Decimal(3))
+
+
 @pytest.mark.parametrize("account", ["gone", "acct"])
 async def test_those_that_tell_nothing_leave_the_others_their_turn(
     doubt: Doubt, account: str
@@ -238,8 +250,8 @@ async def failed_meanwhile(doubt: Doubt) -> None:
 
 async def test_a_late_success_is_delivered(doubt: Doubt) -> None:
     await failed_meanwhile(doubt)
-    assert await deliver(doubt)
-    assert not await deliver(doubt)
+    assert await deliver(doubt) == Late(recorded=True, delivered=True)
+    assert await deliver(doubt) == Late(recorded=False, delivered=False), "by another worker, too"
     assert (await doubt.row())[:2] == ("queued", None)
     (work,) = await doubt.hand.take()
     again = await intend(journal_of(doubt.store, work, doubt.hand))
@@ -258,12 +270,12 @@ async def test_a_late_success_gives_way_to_something_newer(doubt: Doubt, newer: 
     await failed_meanwhile(doubt)
     await doubt.connection.execute(newer)
     queued = await doubt.connection.fetch("SELECT * FROM rowmill.queue")
-    assert not await deliver(doubt)
+    assert await deliver(doubt) == Late(recorded=True, delivered=False)
     assert await doubt.connection.fetch("SELECT * FROM rowmill.queue") == queued
     assert [row["state"] for row in await ledger_rows(doubt.connection)] == ["finished"]
 
 
-async def deliver(doubt: Doubt) -> bool:
+async def deliver(doubt: Doubt) -> Late:
     return await upkeep.deliver_late(
         doubt.store,
         Found("generation_jobs", doubt.work.key),

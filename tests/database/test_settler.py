@@ -212,3 +212,20 @@ async def test_a_table_that_was_detached_holds_up_nobody(
     await detach(both, "photomemory")
     await desk.step(*map(settlement, (first, second, *texts)))
     assert desk.said == {first.key: "lost", second.key: "lost", texts[0].key: "settled"}
+
+
+async def test_a_table_that_is_missing_holds_up_its_own_results_alone(
+    both: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(both), await open_store(both)
+    hand, desk = await Hand.hire(store), Desk(store)
+    await add_videos(connection)
+    await add_texts(connection)
+    text, video = sorted(await hand.take(2), key=lambda work: work.source)
+    await connection.execute("ALTER TABLE public.generation_jobs RENAME TO elsewhere")
+    with pytest.raises(Unavailable, match="generation_jobs"):
+        await desk.step(settlement(video), settlement(text))
+    assert desk.said == {text.key: "settled"}
+    await connection.execute("ALTER TABLE public.elsewhere RENAME TO generation_jobs")
+    await desk.until_empty()
+    assert desk.said == {text.key: "settled", video.key: "settled"}

@@ -321,6 +321,31 @@ async def test_todays_spend_is_the_ledgers_also_when_it_was_summed_up(
     assert await spent() == ("26.5", "26.5"), "yesterday's sums are nobody's"
 
 
+async def test_sums_of_a_clock_that_was_put_back_hide_no_spend(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    await add_videos(connection)
+    hand = await Hand.hire(store)
+    (work,) = await hand.take()
+    await pay(store, hand, work.queue_id, work.token)
+    await connection.execute(
+        "INSERT INTO rowmill.spending VALUES (true, date_trunc('day', now(), 'UTC'),"
+        " now() + interval '1 hour', '[]', '{}')"
+    )
+    report = await reports.status(store)
+    assert of_lane(report, "replicate")["spend_cents_today"] == "12.5"
+    await connection.execute(
+        "UPDATE rowmill.submissions SET intended_at = now() - interval '2 minutes'"
+    )
+    await upkeep.sum_up(store)
+    if await connection.fetchval(
+        "SELECT intended_at < date_trunc('day', now(), 'UTC') FROM rowmill.submissions"
+    ):
+        pytest.skip("just past midnight")
+    assert await connection.fetchval("SELECT until < now() FROM rowmill.spending")
+
+
 async def test_budgets_that_jobs_wait_for_are_worth_knowing(
     photomemory: str, connect: Connect, open_store: OpenStore
 ) -> None:

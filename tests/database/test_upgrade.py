@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.commandline import Rowmill
 from tests.database.support import LANES, Connect, Hand, OpenStore, add_videos
 from worker import maps
 from worker.store import LockTimeout, acts
@@ -96,6 +97,14 @@ async def test_what_was_claimed_before_is_finished_after(
     assert await pending(before) == []
     assert await hand.succeed(works) == {running: "settled"}
     assert await hand.succeed(await hand.take(1)) == {waiting: "settled"}
+
+
+async def test_a_command_of_this_version_says_what_is_lacking(
+    before: str, rowmill: Rowmill
+) -> None:
+    said = await rowmill(before, "status")
+    assert said.code == 1
+    assert "run `rowmill migrate`" in said.err
 
 
 async def test_operators_act_and_are_recorded(

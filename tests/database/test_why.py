@@ -128,7 +128,7 @@ async def test_a_broken_lane_and_the_one_job_that_tries_it(told: Explained) -> N
     assert (await told.reason(second))[0] == "turn"
     assert len(await hand.claim(5)) == 1
     assert await told.reason(second) == broken
-    assert "one job at a time: their machines are down" in (await told(second))["why"]
+    assert "one job at a time: transient: their machines are down" in (await told(second))["why"]
 
 
 async def test_a_used_up_rate(told: Explained) -> None:

@@ -88,10 +88,11 @@ async def test_other_paths_and_methods(served: Served) -> None:
         assert refused.headers["allow"] == "GET, HEAD"
 
 
-async def test_what_is_no_http_is_refused(served: Served) -> None:
+async def test_what_is_no_http_is_refused(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     long = b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n"
     many = b"GET /healthz HTTP/1.1\r\n" + b"A: b\r\n" * 10_000 + b"\r\n"
-    for rude in (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", long, many):
+    odd = b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n"
+    for rude in (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", long, many, odd):
         reader, writer = await served.connect()
         writer.write(rude)
         try:
@@ -102,6 +103,18 @@ async def test_what_is_no_http_is_refused(served: Served) -> None:
         assert answer == b"" or answer.split()[1] == b"400", answer[:200]
         writer.close()
     assert (await served.ask("GET", "/healthz")).status_code == 200
+    assert caplog.records == [], "anyone could fill the log"
+
+
+async def test_a_page_that_breaks_is_logged(
+    served: Served, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> bytes:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(served.endpoint, "_metrics", broken)
+    assert (await served.ask("GET", "/metrics")).status_code == 500
+    assert "a bug" in caplog.text
 
 
 async def test_slow_clients_are_cut_off(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,3 +145,10 @@ async def test_metrics_are_rendered_once_for_many(served: Served) -> None:
 async def test_a_port_that_is_taken(served: Served) -> None:
     with pytest.raises(PortTaken, match=rf"127.0.0.1:{served.port}: .*ROWMILL_HTTP_PORT"):
         await Served().endpoint.open("127.0.0.1", served.port)
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "[::1]", "192.0.2.1", "x" * 300])
+async def test_a_host_that_is_none_of_ours(host: str) -> None:
+    endpoint = Endpoint(healthy=lambda: (True, {}), ready=lambda: (True, {}), metrics=lambda: b"")
+    with pytest.raises(PortTaken, match="Set ROWMILL_HTTP_HOST"):
+        await endpoint.open(host, 0)

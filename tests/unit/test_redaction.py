@@ -24,6 +24,14 @@ LEAKS = [
     f"headers={{b'authorization': b'Bearer {SECRET}'}}",
     f"Set-Cookie: {SECRET}; Path=/",
     f"postgresql://me:{SECRET}@h/d",
+    f"postgresql://me:an@{SECRET}@h/d",
+    f"Headers([('X-Api-Key', '{SECRET}')])",
+    f"[(b'authorization', b'Key {SECRET}')]",
+    json.dumps(json.dumps(json.dumps(json.dumps({"api_key": SECRET})))),
+    f"Authorization: Key {SECRET}",
+    f"Cookie: seen=1; sid={SECRET}",
+    f"BEARER {SECRET}",
+    f"Bearer\t{SECRET}",
     f"https://{SECRET}@git.example/x",
     f"https://b/x?X-Amz-Credential={SECRET}&X-Amz-Signature={SECRET}&a=1",
     f"https://b/x?a=1&sig={SECRET}",
@@ -33,6 +41,7 @@ LEAKS = [
 ]
 
 HARMLESS = [
+    "authorization: it was refused by the platform",
     "tokens: 12, token count 3",
     "The Basic plan is used up: its token limit is reached",
     "ROWMILL_PROVIDERS__OPENAI__API_KEY: field required",
@@ -87,3 +96,17 @@ PIECES = ["a", "token", "://", "?", "x=", "password=", "secret: ", "'", "token='
 def test_a_long_text_is_one_pass(piece: str) -> None:
     """A pattern that goes back over it again and again would not end in this session."""
     without_secrets(piece * (1_000_000 // len(piece)) + "=")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("Accept", "*/*"), ("X-Api-Key", SECRET)],
+        ((b"accept", b"*/*"), (b"x-api-key", SECRET.encode())),
+        [["Accept", "*/*"], ["Cookie", SECRET]],
+    ],
+)
+def test_headers_as_pairs(headers: Any) -> None:
+    said = redacted("headers", headers)
+    assert said[0][1] == "*/*"
+    assert said[1][1] == "***"

@@ -47,7 +47,7 @@ def retry(chosen: Chosen) -> None:
     - `--dry-run` tells which jobs, what would keep each from it, and what it may cost. It changes nothing.
     - One ID is done at once; `requeue` and `resolve --resubmit`, which may pay again, ask first if there is a terminal. Several, or options, are always asked for: how many jobs, of which tables and lanes, at what
       cost. Without a terminal they need `--yes`. No job and no option is wrong usage, and so is an option that leaves every job in.
-    - A job that changed between the question and its turn (its state, its row where it was over, its calls in doubt) is told, and left as it is.
+    - A job that changed between the question and its turn (its state, its row where it was over, its calls in doubt; or others let it go on) is told, and left as it is.
     - Ctrl-C or SIGTERM ends it between two jobs, says how far it came, and exits with 130 or 143. Killed in the middle, each job is as it was, or done and recorded.
     - The exit code is 0 if all was done (also where no job matches), 1 if one wasn't or the answer was no, 2 for wrong usage.
 

@@ -109,7 +109,7 @@ async def _matching(store: Store, which: Filter, limit: int | None) -> tuple[lis
     jobs: list[Found] = []
     after: str | None = None
     while limit is None or len(jobs) < limit:
-        page = listing.MOST if limit is None else min(listing.MOST, limit - len(jobs))
+        page = listing.MANY if limit is None else min(listing.MANY, limit - len(jobs))
         places, after = await listing.found(store, which, limit=page, after=after)
         jobs += [Found(place.source, place.key) for place in places]
         if after is None:

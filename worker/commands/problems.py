@@ -90,6 +90,9 @@ def _of_store(error: StoreError) -> Problem:
     if state in NO_SCHEMA and "rowmill." in str(error):
         message = f"no rowmill schema here, or an older one: run `rowmill migrate` ({error})"
         return Problem(message, NOT_DONE)
+    if state in NO_SCHEMA:  # an older schema, or a platform's own table
+        message = f"{error}: run `rowmill migrate`; if all is applied, `rowmill doctor` says more"
+        return Problem(message, NOT_DONE)
     if state == "42501":
         message = f"{error}: connect as a role that owns schema rowmill and has BYPASSRLS"
         return Problem(message, NOT_DONE)

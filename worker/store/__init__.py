@@ -29,6 +29,7 @@ previewing.py  what a map would make of the rows that are there
 """
 
 from worker.store.errors import (
+    NO_FUNCTION,
     DeadWorker,
     LockTimeout,
     MissingPartition,
@@ -48,6 +49,7 @@ from worker.store.store import (
 )
 
 __all__ = [
+    "NO_FUNCTION",
     "Claimed",
     "DeadWorker",
     "Head",

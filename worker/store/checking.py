@@ -99,8 +99,8 @@ SELECT a.attname AS name
   JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
  WHERE a.attrelid = to_regclass($1) AND NOT a.attisdropped
    AND a.atttypid = 'timestamp without time zone'::regtype
-   AND pg_get_expr(d.adbin, d.adrelid) ~* '(now|_timestamp) *\\(|(current|local)_?timestamp'
-   AND pg_get_expr(d.adbin, d.adrelid) !~* 'at time zone|timezone *\\('
+   AND pg_get_expr(d.adbin, d.adrelid) ~* $re$(now|_timestamp) *\\(|(current|local)_?timestamp$re$
+   AND pg_get_expr(d.adbin, d.adrelid) !~* $re$at time zone|timezone *\\($re$
  ORDER BY a.attnum
 """
 

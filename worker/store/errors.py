@@ -46,6 +46,9 @@ class Refused(StoreError):
     pass
 
 
+NO_FUNCTION = "42883"
+"""What is asked of a source's own functions comes to after it was detached."""
+
 NAMES = {
     Unavailable: "unavailable",
     LockTimeout: "lock_timeout",

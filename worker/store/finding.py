@@ -12,6 +12,7 @@ from typing import Any
 from worker.generate.words import ident
 from worker.generate.words import name as quoted
 from worker.store.errors import Refused
+from worker.store.pool import STATEMENT_SECONDS
 from worker.store.store import SourceInfo, Store
 
 
@@ -23,11 +24,11 @@ FEW = 20
 """Names that one line can hold."""
 
 
-def names(known: Iterable[str]) -> str:
+def names(known: Iterable[str], few: int = FEW) -> str:
     """As a message lists them."""
     ordered = sorted(known)
-    more = f" and {len(ordered) - FEW} more" if len(ordered) > FEW else ""
-    return ", ".join(ordered[:FEW]) + more or "none yet"
+    more = f" and {len(ordered) - few} more" if len(ordered) > few else ""
+    return ", ".join(ordered[:few]) + more or "none yet"
 
 
 def nearest(given: str, known: Iterable[str]) -> str:
@@ -165,11 +166,12 @@ async def platform_row(store: Store, source: SourceInfo, key: str) -> PlatformRo
     if kind is None:  # the table is gone, or made anew: status says so
         return None
     try:
-        rows = await store.fetch(
-            f"SELECT {key_at}::text AS key, to_jsonb(t)::text AS data "
-            f"FROM {table} t WHERE {key_at} = $1::text::{kind}",
-            key,
-        )
+        async with store.look(STATEMENT_SECONDS) as connection:  # one that is hidden isn't gone
+            rows = await connection.fetch(
+                f"SELECT {key_at}::text AS key, to_jsonb(t)::text AS data "
+                f"FROM {table} t WHERE {key_at} = $1::text::{kind}",
+                key,
+            )
     except Refused as error:
         if error.sqlstate.startswith("22"):  # 'abc' is no uuid, 10^30 no bigint
             return None

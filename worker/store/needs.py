@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from worker.maps import builtin_platforms
+from worker.store.finding import names, nearest
 from worker.store.gates import EVERY, Gate
 
 Row = dict[str, Any]
@@ -63,7 +64,8 @@ def _gate(row: Row, lanes: list[Row]) -> list[Row]:
         message = f"closed by its platform: {row['closed_why']}; {behind}"
         items.append(_item("closed", gate.subject, message))
     if row["broken_until"]:
-        until = f"left alone until {row['broken_until']}" if row["broken"] else "being tried again"
+        at = f"{row['broken_until'][:19].replace('T', ' ')} UTC"
+        until = f"left alone until {at}" if row["broken"] else "being tried again"
         message = f"{until}: {row['broken_why']}; {behind}"
         items.append(_item("breaker", gate.subject, message, f"rowmill resume {gate.arguments}"))
     return items
@@ -133,18 +135,19 @@ def _stuck_lanes(report: Row) -> list[Row]:
     if waiting and not live:
         message = f"{_behind(waiting)}, and no worker runs"
         return [_item("no_workers", "fleet", message, "rowmill run")]
-    served = sorted({lane for worker in live for lane in worker["lanes"]})
+    served = {lane for worker in live for lane in worker["lanes"]}
     return [_stuck(row, served) for row in report["unserved"] if not row["paused"]]
 
 
-def _stuck(row: Row, served: list[str]) -> Row:
+def _stuck(row: Row, served: set[str]) -> Row:
     name, count = row["lane"], _jobs(row["waiting"], about=row["estimated"])
     silence = f"rowmill pause {name} --reason 'not yet'"
     if row["why"] is not None:
         message = f"{count}: no worker can do {name} on this database, {row['why']}"
         return _item("unserved", f"lane {name}", message, silence)
     message = (
-        f"{count}: no live worker serves this lane (they serve {', '.join(served) or 'none'}); "
+        f"{count}: no live worker serves this lane (they serve {names(served, FIRST) if served else 'none'}"
+        f"{nearest(name, served)}); "
         "configure its provider (ROWMILL_PROVIDERS__…) or its handler (ROWMILL_HANDLERS)"
     )
     return _item("unserved", f"lane {name}", message, f"rowmill run --lanes {name}", silence)

@@ -136,12 +136,14 @@ def _of_row(
 
 
 def _time(text: str | None, zone: ZoneInfo | None = None) -> datetime | None:
+    """None also for what Postgres can keep and Python can't tell: infinity, years BC or beyond 9999."""
     if text is None:
         return None
-    at = datetime.fromisoformat(text)
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=zone)
-    return at.astimezone(UTC)
+    try:
+        at = datetime.fromisoformat(text)
+        return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _runs(submissions: list[Row], failures: list[Row]) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -59,16 +60,25 @@ WITH patience AS MATERIALIZED (
                      WHERE n.source = u.source AND n.row_key = u.row_key)
 ), done AS MATERIALIZED (
     SELECT l.id, rowmill.retry_{name}($1) AS verdict FROM late l
+), told AS (
+    INSERT INTO rowmill.actions (who, action, subject, detail)
+    SELECT 'rowmill', 'deliver', '{name}/' || $1,
+           jsonb_build_object('submission', d.id, 'verdict', d.verdict)
+      FROM done d WHERE d.verdict = 'requeued'
+    RETURNING id
 )
-INSERT INTO rowmill.actions (who, action, subject, detail)
-SELECT 'rowmill', 'deliver', '{name}/' || $1,
-       jsonb_build_object('submission', d.id, 'verdict', d.verdict)
-  FROM done d WHERE d.verdict = 'requeued'
-RETURNING id
+SELECT EXISTS (SELECT FROM recorded) AS recorded, EXISTS (SELECT FROM told) AS delivered
 """
 
 
-async def deliver_late(store: Store, job: Found, entry: Mapping[str, Any]) -> bool:
+@dataclass(frozen=True, slots=True)
+class Late:
+    recorded: bool
+    """Not where another worker had done so already."""
+    delivered: bool
+
+
+async def deliver_late(store: Store, job: Found, entry: Mapping[str, Any]) -> Late:
     """Record a late success, and let its failed row run once more to take it: in one commit.
 
     One that is recorded and not delivered would never be looked at again. A row that someone
@@ -76,9 +86,8 @@ async def deliver_late(store: Store, job: Found, entry: Mapping[str, Any]) -> bo
     stays so, and finds the result when it runs. Raises `LockTimeout`, with nothing recorded, while
     someone has the row.
     """
-    return (
-        await store.value(_DELIVER.format(name=job.source), job.key, to_json([entry])) is not None
-    )
+    (row,) = await store.fetch(_DELIVER.format(name=job.source), job.key, to_json([entry]))
+    return Late(**row)
 
 
 async def make_partitions(store: Store, platform: Platform) -> None:
@@ -186,7 +195,8 @@ async def condense(store: Store) -> None:
     await store.value(_CONDENSE)
 
 
-# Calls whose intent is being committed just now are left to the next round.
+# Calls whose intent is being committed just now are left to the next round. What is of a time that is
+# still to come was summed up by a clock that was put back since, perhaps another server's.
 _SUM_UP = """
 WITH today AS MATERIALIZED (
     SELECT u.id, u.lane, u.source, u.provider, u.cost_cents,
@@ -194,7 +204,8 @@ WITH today AS MATERIALIZED (
       FROM rowmill.submissions u
      WHERE u.intended_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
        AND u.intended_at < now() - interval '1 minute'
-       AND NOT EXISTS (SELECT FROM rowmill.spending s WHERE s.until > now() - interval '10 minutes')
+       AND NOT EXISTS (SELECT FROM rowmill.spending s
+                        WHERE s.until BETWEEN now() - interval '10 minutes' AND now())
 ), sums AS (
     SELECT t.lane, t.source, t.provider, sum(t.cost_cents) AS cents
       FROM today t WHERE NOT t.pending GROUP BY t.lane, t.source, t.provider
@@ -206,7 +217,7 @@ SELECT date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC', now() - i
  WHERE EXISTS (SELECT FROM today)
 ON CONFLICT (one) DO UPDATE
    SET since = excluded.since, until = excluded.until, sums = excluded.sums, pending = excluded.pending
- WHERE s.until < excluded.until
+ WHERE s.until < excluded.until OR s.until > now()
 """
 
 

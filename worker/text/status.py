@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from decimal import Decimal
 
 from rich.console import Console
 from rich.text import Text
@@ -14,6 +15,7 @@ from worker.text.values import (
     bar,
     count,
     cut,
+    dollars,
     draws,
     duration,
     fitted,
@@ -235,8 +237,8 @@ def budget_columns(console: Console, rows: Sequence[Row]) -> list[Column]:
     columns = [
         column("budget of", rows, lambda r: "everything" if r["lane"] == "*" else r["lane"], 100),
         column("per", rows, lambda r: r["period"], 95),
-        column("used", rows, lambda r: money(r["used_cents"]) or "$0.00", 92, right=True),
-        column("limit", rows, lambda r: money(r["limit_cents"]) or "$0.00", 93, right=True),
+        column("used", rows, lambda r: dollars(Decimal(r["used_cents"])), 92, right=True),
+        column("limit", rows, lambda r: dollars(Decimal(r["limit_cents"])), 93, right=True),
         column("jobs waiting", rows, lambda r: number(r["waiting"], POOR), 80, right=True),
         column("renewed", rows, lambda r: f"{r['renewed_at'][:16].replace('T', ' ')}Z", 50),
     ]
@@ -264,4 +266,3 @@ def _print_items(console: Console, title: str, items: list[Row], style: str) -> 
         console.print(f"  {line}", soft_wrap=True)
         for command in item["commands"]:
             console.print(f"      {visible(command, one_line=True)}", style="cyan", soft_wrap=True)
-    console.print()

@@ -57,7 +57,8 @@ def _sums(sums: Row, report: Row) -> Text:
     if sums["held"]:
         text.append(f"held {sums['held']}  ", "bold red")
     if report["needs_person"]:
-        text.append(f"{len(report['needs_person'])} need a person", "bold red")
+        count_ = len(report["needs_person"])
+        text.append(f"{count_} need{'s' if count_ == 1 else ''} a person", "bold red")
     return text
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from worker.generate import Target
-from worker.store.health.rows_of import Row, rows_of
+from worker.store.health.rows_of import Row, all_rows_of, rows_of
 from worker.store.store import Store
 
 RECENT = 20_000
@@ -32,12 +32,19 @@ SELECT u.provider, u.account, count(*) AS calls, sum(u.estimate_cents) AS cents,
 """
 
 DELIVERED = f"""
-SELECT u.row_key, count(DISTINCT u.run) AS runs
+SELECT DISTINCT u.row_key
   FROM (SELECT * FROM rowmill.submissions ORDER BY id DESC LIMIT {RECENT}) u
  WHERE u.source = $1 AND u.state = 'finished' AND u.delivered_at > now() - interval '7 days'
- GROUP BY u.row_key
 """
 """Jobs of the last days that took what was bought for them."""
+
+# Of any age: a job that was done again has the records of its earlier runs, too.
+_RUNS = f"""
+SELECT d.row_key, (SELECT count(DISTINCT u.run) FROM rowmill.submissions u
+                    WHERE u.source = $1 AND u.row_key = d.row_key
+                      AND u.state = 'finished' AND u.delivered_at IS NOT NULL) AS runs
+  FROM ({DELIVERED}) d
+"""
 
 
 async def undelivered(store: Store) -> list[Row]:
@@ -54,13 +61,13 @@ async def charged(store: Store, target: Target, rule: str) -> list[Row]:
 
     Only those of which the platform's rule says that there must be some.
     """
-    delivered = await rows_of(store, DELIVERED, target.source.name)
+    delivered = await rows_of(store, _RUNS, target.source.name)
     runs = {row["row_key"]: row["runs"] for row in delivered}
     # As a parameter, and not as a query: the server then looks keys up by hashing.
     sql = re.sub(
         r"\browmill_keys\b", f"($1::text[]::{target.key_type}[])", rule.strip().rstrip(";")
     )
-    found = await rows_of(
+    found = await all_rows_of(
         store,
         f"SELECT c.key::text AS key, c.records::bigint AS records FROM (\n{sql}\n) c",
         list(runs),

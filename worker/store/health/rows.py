@@ -12,7 +12,7 @@ from worker.generate import Target
 from worker.generate.words import ident, literal, status_of, unfinished, words
 from worker.store.errors import LockTimeout
 from worker.store.health.money import DELIVERED
-from worker.store.health.rows_of import Row, rows_of
+from worker.store.health.rows_of import Row, all_rows_of
 from worker.store.store import Store
 
 SAMPLE = 20_000
@@ -31,7 +31,7 @@ async def queued(store: Store, target: Target) -> list[Row]:
     if source.tries is not None:
         column, most = ident(source.tries.column), ident(source.tries.max)
         spent = f"(t.{column} > t.{most} AND q.state IN ('ready', 'scheduled'))"
-    return await rows_of(
+    return await all_rows_of(
         store,
         f"""
 SELECT * FROM (
@@ -51,7 +51,7 @@ async def unqueued(store: Store, target: Target) -> list[Row]:
     """Rows (`key`, `running`) that are ready or said to be running, and in no queue."""
     source = target.source
     key, status = ident(source.key), status_of(target, "n")
-    return await rows_of(
+    return await all_rows_of(
         store,
         f"""
 SELECT n.{key}::text AS key, {status} = {literal(source.status.running)} AS running
@@ -87,7 +87,7 @@ async def empty(store: Store, target: Target) -> list[str]:
         return []
     key = ident(source.key)
     lacking = " AND ".join(f"t.{ident(column)} IS NULL" for column in files)
-    rows = await rows_of(
+    rows = await all_rows_of(
         store,
         f"""
 WITH delivered AS MATERIALIZED ({DELIVERED})

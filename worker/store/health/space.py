@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from worker.store.errors import translated
 from worker.store.health.rows_of import Row, rows_of
 from worker.store.pool import connect
@@ -43,6 +45,11 @@ async def tables(store: Store) -> list[Row]:
     return await rows_of(store, _TABLES)
 
 
+_VACUUMED = """
+SELECT last_vacuum >= $2::timestamptz FROM pg_stat_all_tables WHERE relid = to_regclass($1)
+"""
+
+
 async def switched_off(store: Store) -> list[str]:
     return [row["name"] for row in await rows_of(store, _AUTOVACUUM)]
 
@@ -64,6 +71,11 @@ async def vacuum(store: Store, table: str) -> None:
             )
             if name is None:
                 raise ValueError(f"{table} is no table of Rowmill's")
+            began = await connection.fetchval("SELECT clock_timestamp()")
             await connection.execute(f"VACUUM (ANALYZE, SKIP_LOCKED) {name}")
+            for _ in range(20):  # before PostgreSQL 15, statistics tell of it a moment later
+                if await connection.fetchval(_VACUUMED, name, began):
+                    break
+                await asyncio.sleep(0.1)
         finally:
             await connection.close()

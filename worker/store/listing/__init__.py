@@ -7,6 +7,7 @@ what changes.
 
 from worker.store.listing.filter import SORTS, Filter, Place, Sort
 from worker.store.listing.pages import (
+    MANY,
     MOST,
     BadCursor,
     BadSort,
@@ -20,6 +21,7 @@ from worker.store.listing.pages import (
 )
 
 __all__ = [
+    "MANY",
     "MOST",
     "SORTS",
     "BadCursor",

@@ -32,6 +32,8 @@ from worker.store.store import SourceInfo, Store
 
 MOST = 1000
 """Jobs on a page."""
+MANY = 20_000
+"""The same where all are wanted, and only which they are: every page is a search of its own."""
 PATIENCE = 10.0
 """Seconds that a statement may take."""
 
@@ -68,7 +70,7 @@ async def listed(
 ) -> Page:
     """One page of jobs, told as plain JSON."""
     async with _looking(store, which) as look:
-        places, cursor = await look.places(sort, reverse, limit, after)
+        places, cursor = await look.places(sort, reverse, min(limit, MOST), after)
         return Page(await look.told(places), cursor)
 
 
@@ -174,7 +176,9 @@ class _Look:
         ]
         if not parts:
             return 0
-        sql = f"SELECT count(*) FROM ({' UNION ALL '.join(parts)} LIMIT {most + 1}) AS one"
+        # A SELECT around them: of a single part, the second LIMIT would be a part's second one.
+        every = f"SELECT FROM ({' UNION ALL '.join(parts)}) AS part LIMIT {most + 1}"
+        sql = f"SELECT count(*) FROM ({every}) AS one"
         given = selects.arguments
         return int(await self.connection.fetchval(given.named + sql, *given.values))
 
@@ -188,7 +192,7 @@ class _Look:
         last = _Cursor.read(after, listing) if after else None
         if last is not None:
             self.now = last.now
-        limit = max(1, min(limit, MOST))
+        limit = max(1, limit)
         rows = await self._rows(self._selects(by), ascending, limit + 1, last)
         names = {table.info.id: name for name, table in self.tables.items()}
         places = [Place(names[row["source"]], row["key"], row["state"]) for row in rows[:limit]]

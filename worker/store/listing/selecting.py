@@ -235,7 +235,10 @@ class Selects:
         if started is None or ended is None:
             return _by_number("-1::numeric")
         begun, over = when(target, started).moment, when(target, ended).moment
-        return _by_number(f"coalesce(extract(epoch FROM {over} - {begun}), -1)")
+        # Not their difference: infinite times have none.
+        took = f"extract(epoch FROM {over}) - extract(epoch FROM {begun})"
+        known = f"isfinite({over}) AND isfinite({begun})"
+        return _by_number(f"coalesce(CASE WHEN {known} THEN {took} END, -1)")
 
     # ----------------------------------------------------------------- what a filter asks
 
