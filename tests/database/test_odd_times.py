@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
+from worker.store.filtering import SORTS
 
 from tests.database.support import Connect, OpenStore
 from worker.store import story
-from worker.store.filtering import SORTS
 from worker.store.listing import Filter, listed
 
 ODD = ("infinity", "-infinity", "20000-01-01", "4713-01-01 BC", "0001-01-01 00:00+14")
