@@ -18,8 +18,8 @@ BEGIN
 END $$;
 
 -- The heads of the queue: every (lane, source, rank) that has ready rows, with its oldest ready
--- time. One index probe per head (a loose scan), however many rows wait behind it. Arrays, because
--- a set-returning function costs a claim more than the scan itself.
+-- time; of all lanes where none is named. One index probe per head (a loose scan), however many rows
+-- wait behind it. Arrays, because a set-returning function costs a claim more than the scan itself.
 CREATE OR REPLACE FUNCTION rowmill.scan(
     p_lanes text[], OUT lanes text[], OUT sources smallint[], OUT ranks smallint[],
     OUT ready_from timestamptz[])
@@ -39,7 +39,7 @@ BEGIN
     )
     SELECT array_agg(h.lane), array_agg(h.source), array_agg(h.rank), array_agg(h.ready_at)
       INTO lanes, sources, ranks, ready_from
-      FROM head h WHERE h.lane = ANY (p_lanes);
+      FROM head h WHERE p_lanes IS NULL OR h.lane = ANY (p_lanes);
 END $$;
 
 -- How many more jobs each closed or limited gate ('lane/source') admits; null is no limit. Counts

@@ -32,17 +32,9 @@ BEGIN
         RETURN;
     END IF;
     RETURN QUERY
-        WITH RECURSIVE head AS (
-            (SELECT q.lane, q.source, q.rank, q.ready_at
-               FROM rowmill.queue q WHERE q.state = 'ready'
-              ORDER BY q.lane, q.source, q.rank, q.ready_at LIMIT 1)
-            UNION ALL
-            SELECT n.lane, n.source, n.rank, n.ready_at
-              FROM head h CROSS JOIN LATERAL (
-                   SELECT q.lane, q.source, q.rank, q.ready_at
-                     FROM rowmill.queue q
-                    WHERE q.state = 'ready' AND (q.lane, q.source, q.rank) > (h.lane, h.source, h.rank)
-                    ORDER BY q.lane, q.source, q.rank, q.ready_at LIMIT 1) n
+        WITH head AS (
+            SELECT h.* FROM rowmill.scan(NULL) s
+             CROSS JOIN unnest(s.lanes, s.sources, s.ready_from) AS h (lane, source, ready_at)
         ), waiting AS MATERIALIZED (
             SELECT h.lane, h.source, min(h.ready_at) AS oldest,
                    greatest(100, least(p_exact, 5 * p_exact / count(*) OVER ())) AS most

@@ -11,16 +11,8 @@ PATIENCE = 1.0
 
 MOST = 50
 
-# A queue of a million rows is walked from lane to lane, by index.
 _LANES = """
-WITH RECURSIVE waiting (lane) AS (
-    (SELECT q.lane FROM rowmill.queue q WHERE q.state = 'ready' ORDER BY q.lane LIMIT 1)
-    UNION ALL
-    SELECT (SELECT q.lane FROM rowmill.queue q WHERE q.state = 'ready' AND q.lane > w.lane
-             ORDER BY q.lane LIMIT 1)
-      FROM waiting w WHERE w.lane IS NOT NULL
-)
-SELECT lane FROM waiting WHERE starts_with(lane, $1)
+SELECT lane FROM rowmill.scan(NULL) s, unnest(s.lanes) AS lane WHERE starts_with(lane, $1)
 UNION SELECT lane FROM rowmill.lanes WHERE lane <> '*' AND starts_with(lane, $1)
 UNION SELECT lane FROM rowmill.workers, unnest(lanes) AS lane
        WHERE stopped_at IS NULL AND starts_with(lane, $1)

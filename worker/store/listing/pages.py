@@ -305,23 +305,17 @@ def _by_heads(one: Select, where: str, ascending: bool, limit: int) -> str:
     """
     way, first = ("ASC", "DESC") if ascending else ("DESC", "ASC")
     return (
-        "(SELECT * FROM (WITH RECURSIVE head AS (\n"
-        "   (SELECT q.lane, q.source, q.rank FROM rowmill.queue q WHERE q.state = 'ready'\n"
-        "     ORDER BY q.lane, q.source, q.rank LIMIT 1)\n"
-        "   UNION ALL\n"
-        "   SELECT n.* FROM head h CROSS JOIN LATERAL (\n"
-        "     SELECT q.lane, q.source, q.rank FROM rowmill.queue q WHERE q.state = 'ready'\n"
-        "        AND (q.lane, q.source, q.rank) > (h.lane, h.source, h.rank)\n"
-        "      ORDER BY q.lane, q.source, q.rank LIMIT 1) n)\n"
-        f"SELECT {literal(one.name)} AS branch, {literal(one.state)} AS state, o.source,\n"
+        f"(SELECT {literal(one.name)} AS branch, {literal(one.state)} AS state, o.source,\n"
         "       o.row_key AS key, o.rank, extract(epoch FROM o.ready_at) AS number,\n"
         "       ARRAY[o.rank::text, o.ready_at::text] AS at, o.id::text AS tie\n"
-        "  FROM head h CROSS JOIN LATERAL (\n"
+        "  FROM rowmill.scan(NULL) s\n"
+        " CROSS JOIN unnest(s.lanes, s.sources, s.ranks) AS h (lane, source, rank)\n"
+        " CROSS JOIN LATERAL (\n"
         f"    SELECT q.source, q.row_key, q.rank, q.ready_at, q.id FROM {one.rows}\n"
         "     WHERE q.lane = h.lane AND q.source = h.source AND q.rank = h.rank\n"
         f"       AND {where}\n"
         f"     ORDER BY q.ready_at {way}, q.id {way} LIMIT {limit}) o\n"
-        f" ORDER BY o.rank {first}, o.ready_at {way}, o.id {way} LIMIT {limit}) w)"
+        f" ORDER BY o.rank {first}, o.ready_at {way}, o.id {way} LIMIT {limit})"
     )
 
 
