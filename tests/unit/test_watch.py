@@ -292,3 +292,10 @@ def test_where_there_is_no_terminal_it_says_so() -> None:
     said = missing({"TERM": "xterm"})
     assert said is not None
     assert "rowmill status --json" in said
+
+
+@pytest.mark.parametrize(("running", "limit"), [(5, 10), (10, 500), (1000, 2000), (12345, 99999)])
+def test_numbers_of_a_bar_are_never_cut(running: int, limit: int) -> None:
+    text = panels.lane_line(lane("x", running=running, limit=limit)).cells[2].text
+    assert text.endswith(f"{running}/{limit}")
+    assert len(text) <= max(10, len(f"{running}/{limit}"))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import asyncpg
 
 from worker.store.errors import Traffic, translated
+
+# Its pool logs each failed attempt to reconnect. A worker's log has that; a command that sets up no
+# logging says in its own words that the database is away, and prints no traceback beside them.
+logging.getLogger("asyncpg").addHandler(logging.NullHandler())
 
 Pool = Any
 """asyncpg's pool; its own types are generic over the record class and add nothing here."""

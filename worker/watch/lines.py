@@ -103,10 +103,16 @@ def age(seconds: float | None) -> str:
 
 
 def used(running: int, limit: int | None, width: int) -> str:
-    """A bar and `running/limit`; without a limit just how many."""
+    """A bar and `running/limit`; without a limit just how many.
+
+    Six more characters than the bar has are enough: it is shorter beside long numbers, which would
+    be others if they were cut.
+    """
     if limit is None:
         return str(running) if running else ""
-    return f"{bar(running, limit, width)} {running}/{limit}"
+    numbers = f"{running}/{limit}"
+    width = min(width, width + 5 - len(numbers))
+    return f"{bar(running, limit, width)} {numbers}" if width > 0 else numbers
 
 
 def chart(values: Sequence[float | None], width: int, height: int) -> list[str]:
