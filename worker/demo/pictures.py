@@ -110,7 +110,7 @@ async def _busy(stage: Stage) -> None:
 async def _rowmill(dsn: str, *arguments: str) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "worker.cli", *arguments),
-        env={**os.environ, "ROWMILL_DATABASE_URL": dsn},
+        env={**os.environ, "ROWMILL_DATABASE_URL": dsn, "LOGNAME": "ops"},
         stdout=asyncio.subprocess.DEVNULL,
     )
     if await process.wait():
@@ -152,7 +152,7 @@ def _read_all(terminal: int) -> str:
 
 def _framed(written: str, title: str) -> str:
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), highlight=False)
-    console.print(Text.from_ansi(written.rstrip()), soft_wrap=True)
+    console.print(Text.from_ansi(written.rstrip()))
     return console.export_svg(title=title)
 
 
