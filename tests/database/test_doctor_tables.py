@@ -163,6 +163,18 @@ async def test_zones_that_differ(ecomvideo: str, connect: Connect, open_store: O
     assert (finding["severity"], "Asia/Tokyo" in finding["evidence"]) == ("warning", True)
 
 
+async def test_where_backslashes_are_read_otherwise(
+    photomemory: str, db: Any, open_store: OpenStore
+) -> None:
+    await db.execute(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET standard_conforming_strings = off',"
+        " current_database()); END $$"
+    )
+    store = await open_store(photomemory)
+    assert await store.value("SHOW standard_conforming_strings") == "off"
+    assert await found(store, only=("maps", "tables")) == {}
+
+
 # --------------------------------------------------------------------------- rights
 
 
