@@ -12,11 +12,10 @@ from pydantic import BaseModel, SecretStr
 
 from jobs.contract import Context, Failed, Failure, FailureKind, Job, Outcome, Succeeded
 from jobs.registry import kind
+from tests.process.planted import PLANTED
 
 log = structlog.get_logger()
 library = logging.getLogger("some.library")
-
-PLANTED = "planted-9c1e"
 
 
 @dataclass

@@ -10,8 +10,8 @@ import pytest
 
 from tests.database.platform_samples import run
 from tests.process.fleet import Fleet, Sandbox
+from tests.process.planted import PLANTED
 from tests.process.rows import add_media, add_texts, has_status, in_state
-from tests.process.talkative import PLANTED
 from worker import maps
 from worker.store.attaching import attach
 
