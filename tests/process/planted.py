@@ -1,3 +1,3 @@
-"""What a handler lets slip, and no log may show. By itself: importing a handler registers its kind."""
+"""What a handler lets slip, and no log may show; importing that handler would register its kind."""
 
 PLANTED = "planted-9c1e"
