@@ -30,7 +30,7 @@ from worker.maps import relocated
 from worker.watch.picture import picture
 
 PLATFORMS = ("photomemory", "ebook", "ecomvideo")
-COLUMNS, ROWS = 150, 44
+COLUMNS, ROWS = 150, 56
 WAVE = 8.0
 """Seconds from one wave of customers to the next."""
 
