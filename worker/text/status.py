@@ -151,6 +151,7 @@ def worker_columns(console: Console, report: Row) -> list[Column]:
     workers = report["workers"]
     columns = [
         column("worker", workers, lambda r: r["name"], 100),
+        column("host", workers, lambda r: r["host"] or "", 58),
         column("slots", workers, _slots, 90, right=True),
         column("heartbeat", workers, lambda r: _ago(r["heartbeat_age_s"]), 80, right=True),
         column("up", workers, lambda r: _up(r, report["at"]), 50, right=True),
@@ -160,7 +161,7 @@ def worker_columns(console: Console, report: Row) -> list[Column]:
     ]
     if draws(console):
         columns.insert(
-            2, column("", workers, lambda r: Text(bar(r["running"], r["slots"]), "cyan"), 70)
+            3, column("", workers, lambda r: Text(bar(r["running"], r["slots"]), "cyan"), 70)
         )
     return columns
 
