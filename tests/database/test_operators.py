@@ -125,6 +125,20 @@ async def test_a_pause_holds_until_it_is_resumed_and_both_are_recorded(
     assert resumed[3]["before"]["pause_reason"] == "too hot"
 
 
+async def test_a_second_pause_without_a_reason_keeps_the_first_ones(
+    photomemory: str, connect: Connect, open_store: OpenStore
+) -> None:
+    connection, store = await connect(photomemory), await open_store(photomemory)
+    reasons = []
+    for reason in ("too hot", None, "too cold"):
+        await gates.pause(store, who=WHO, reason=reason)
+        reasons.append(await connection.fetchval("SELECT pause_reason FROM rowmill.lanes"))
+    await gates.resume(store, who=WHO)
+    await gates.pause(store, who=WHO)
+    assert reasons == ["too hot", "too hot", "too cold"]
+    assert await connection.fetchval("SELECT pause_reason FROM rowmill.lanes") is None
+
+
 async def test_a_gate_keeps_its_limit_when_it_is_resumed(
     photomemory: str, connect: Connect, open_store: OpenStore
 ) -> None:

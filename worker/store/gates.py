@@ -50,7 +50,7 @@ WITH before AS (
     VALUES ($1, $2, clock_timestamp(), $3, $4)
     ON CONFLICT (lane, source) DO UPDATE
        SET paused_at = coalesce(l.paused_at, excluded.paused_at), paused_by = excluded.paused_by,
-           pause_reason = excluded.pause_reason
+           pause_reason = coalesce(excluded.pause_reason, l.pause_reason)
 )
 INSERT INTO rowmill.actions (who, action, subject, detail)
 VALUES ($3, 'pause', $5,
