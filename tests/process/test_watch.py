@@ -117,7 +117,7 @@ async def test_what_one_sees_and_does(postgres: EmbeddedPostgres, db: Any) -> No
     await db.execute(LATELY)
     seat = await Seat.take("watch", dsn=postgres.dsn())
     try:
-        await seat.shows("replicate", "95%", "evil", "rowmill retry")
+        await seat.shows("replicate", "95%", "evil", "rowmill job show", "Providers: 1 ok")
         assert normalised(seat.text) == kept("watch-80x24", normalised(seat.text), SCREENS)
         await filters(seat)
         await opens_a_job(seat, db)

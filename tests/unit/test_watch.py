@@ -28,6 +28,7 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 def report(at: datetime = NOON, **more: Any) -> dict[str, Any]:
     empty: dict[str, Any] = {"lanes": [], "workers": [], "needs_person": [], "notices": []}
+    empty |= {"providers": [], "budgets": []}
     empty["history"] = past(0)
     database = {"name": "shop", "server_version": "17.1"}
     return {"at": at.isoformat(), "version": "1", "database": database, **empty, **more}
@@ -270,6 +271,30 @@ def test_workers_with_their_age_and_state() -> None:
     assert shown("replic") == [("2", "silent")]
     line = panels.worker_line(panels.workers(answer, "", panels.WORKER_SORTS[0])[0])
     assert [cell.text for cell in line.cells[3:6]] == ["█▌···· 1/4", "1s", "3.0h"]
+
+
+def test_providers_with_their_budgets_and_budgets_of_what_is_none() -> None:
+    provider: dict[str, Any] = {"provider": "openai", "lane": "openai", "state": "ok", "why": None}
+    provider |= {"spend_cents_today": "12.5", "open_calls": 2, "failed_last_hour": 0}
+    refused = provider | {"provider": "runway", "lane": "runway", "state": "broken"}
+    refused |= {"why": "auth: no such\x1b[2J key"}
+
+    def budget(lane: str, used: str, waiting: int = 0, period: str = "day") -> dict[str, Any]:
+        told = {"lane": lane, "period": period, "limit_cents": "500", "used_cents": used}
+        return told | {"waiting": waiting}
+
+    budgets = [budget("openai", "12.5"), budget("openai", "99", 3, "month"), budget("*", "500")]
+    answer = report(providers=[provider, refused], budgets=budgets)
+    assert panels.providers_title(answer) == "Providers: 1 broken, 1 ok; 3 budgets"
+    assert panels.providers_title(report()) == "Providers: none; 0 budgets"
+    lines = panels.provider_lines(answer)
+    assert [[cell.text for cell in line.cells] for line in lines] == [
+        ["openai", "ok", "$0.12", "2", "", "$0.125 of $5.00 a day, $0.99 of $5.00 a month", ""],
+        ["runway", "broken", "$0.12", "2", "", "", "auth: no such␛[2J key"],
+        ["everything", "", "", "", "", "$5.00 of $5.00 a day", ""],
+    ]
+    assert [line.cells[5].style for line in lines] == ["red", "", "red"], "one has jobs waiting"
+    assert {len(line.cells) for line in lines} == {len(panels.PROVIDERS)}
 
 
 def test_what_needs_a_person_comes_with_its_commands() -> None:

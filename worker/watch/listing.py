@@ -36,10 +36,18 @@ class Listing(Widget, can_focus=True):
             super().__init__()
             self.listing, self.key = listing, key
 
-    def __init__(self, columns: Sequence[Column], title: str, *, id: str) -> None:  # noqa: A002 - textual's name
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        title: str,
+        *,
+        id: str,  # noqa: A002 - textual's name
+        folds: bool = False,
+    ) -> None:
         super().__init__(id=id)
         self.columns = columns
         self.title = title
+        self._folds = folds
         self.lines: list[Line] = []
         self._has_header = any(column.title for column in columns)
         self._cursor = 0
@@ -48,8 +56,8 @@ class Listing(Widget, can_focus=True):
 
     @property
     def least(self) -> int:
-        """Title, header and one line."""
-        return 2 + self._has_header
+        """Title, header and one line; of what can wait until one goes there, the title alone."""
+        return 1 if self._folds else 2 + self._has_header
 
     @property
     def wanted(self) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
-from worker.text.values import bar, count, money, ms
+from worker.text.values import bar, count, dollars, many, money, ms
 from worker.watch.kept import Row
 from worker.watch.lines import APART, Cell, Column, Line, age, clean, used
 
@@ -250,6 +251,76 @@ def needs_lines(report: Row) -> list[Line]:
                 for command in item["commands"]
             )
     return lines or [Line("none", (Cell("Nothing needs a person.", QUIET),))]
+
+
+# --------------------------------------------------------------------------- who is paid
+
+PROVIDERS = (
+    Column("provider", 12, weight=2),
+    Column("state", 14),
+    Column("today", 8, right=True),
+    Column("open", 5, right=True, leaves=1),
+    Column("fail", 4, right=True, leaves=2),
+    Column("budgets", 24, weight=3),
+    Column("why", 10, weight=3, leaves=3),
+)
+EVERYTHING = "everything"
+
+
+def providers_title(report: Row) -> str:
+    """What one has to know of it while it is folded."""
+    rows = report["providers"]
+    states = {row["state"]: 0 for row in rows}
+    for row in rows:
+        states[row["state"]] += 1
+    told = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+    return f"Providers: {told or 'none'}; {many(len(report['budgets']), 'budget')}"
+
+
+def provider_lines(report: Row) -> list[Line]:
+    """A line per provider; and per budget of what is none, such as of everything."""
+    named = [row["lane"] for row in report["providers"]]
+    limited = dict.fromkeys(b["lane"] for b in report["budgets"] if b["lane"] not in named)
+    others = [
+        Line(
+            f"budget{APART}{lane}",
+            (
+                Cell(EVERYTHING if lane == "*" else clean(lane), "bold"),
+                *(Cell("") for _ in range(4)),
+                _budgets(report, lane),
+                Cell(""),
+            ),
+        )
+        for lane in limited
+    ]
+    return [*(_provider(report, row) for row in report["providers"]), *others]
+
+
+def _provider(report: Row, row: Row) -> Line:
+    return Line(
+        row["provider"],
+        (
+            Cell(clean(row["provider"]), "bold"),
+            Cell(clean(row["state"]), {"ok": GOOD, "broken": BAD}.get(row["state"], BUSY)),
+            Cell(money(row["spend_cents_today"])),
+            Cell(number(row["open_calls"])),
+            Cell(number(row["failed_last_hour"]), BAD),
+            _budgets(report, row["lane"]),
+            Cell(clean(row["why"] or ""), QUIET),
+        ),
+    )
+
+
+def _budgets(report: Row, lane: str) -> Cell:
+    """Red where one is used up, or jobs wait for it."""
+    mine = [b for b in report["budgets"] if b["lane"] == lane]
+    over = any(b["waiting"] or Decimal(b["used_cents"]) >= Decimal(b["limit_cents"]) for b in mine)
+    told = (
+        f"{dollars(Decimal(b['used_cents']))} of {dollars(Decimal(b['limit_cents']))}"
+        f" a {b['period']}"
+        for b in mine
+    )
+    return Cell(", ".join(told), BAD if over else "")
 
 
 def counted(lane: Row, name: str) -> str:

@@ -95,6 +95,7 @@ class Watch(App[int]):
         yield Listing(panels.RUNNING, "Running", id="running")
         yield Listing(panels.WORKERS, "Workers", id="workers")
         yield Listing(panels.NEEDS, "Needs a person", id="needs")
+        yield Listing(panels.PROVIDERS, "Providers", id="providers", folds=True)
         yield Static(id="foot")
         box = Input(placeholder="part of a lane's, job's, tenant's or worker's name", id="filter")
         box.cursor_blink = False
@@ -139,7 +140,7 @@ class Watch(App[int]):
         self._arrange()
 
     def _show(self, report: Row) -> None:
-        lanes, jobs, workers, needs = self._panels
+        lanes, jobs, workers, needs, providers = self._panels
         found = panels.lanes(report, self._text, panels.LANE_SORTS[self._sorts["lanes"]])
         lanes.show(self._titled("Lanes", "lanes"), list(map(panels.lane_line, found)))
         runs = panels.running(
@@ -154,6 +155,7 @@ class Watch(App[int]):
         workers.show(self._titled("Workers", "workers"), list(map(panels.worker_line, hands)))
         count = len(report["needs_person"])
         needs.show(f"Needs a person: {count}", panels.needs_lines(report))
+        providers.show(panels.providers_title(report), panels.provider_lines(report))
 
     def _titled(self, title: str, panel: str) -> str:
         if self._text:
@@ -375,6 +377,7 @@ _PANELS: dict[str, tuple[panels.Sort, ...]] = {
     "running": panels.RUNNING_SORTS,
     "workers": panels.WORKER_SORTS,
     "needs": (),
+    "providers": (),
 }
 
 
