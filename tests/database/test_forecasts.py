@@ -21,7 +21,7 @@ class Ledger:
     def __init__(self, connection: Any, store: Store, hand: Hand) -> None:
         self.connection, self.store, self.hand = connection, store, hand
 
-    async def completed(self, kind: str, **steps: float | None) -> str:
+    async def completed(self, kind: str, **steps: str | None) -> str:
         """A job that was delivered, and what its steps cost."""
         (key,) = await add_videos(self.connection, job_type=kind)
         await self.hand.succeed(await self.hand.take())
@@ -39,7 +39,7 @@ class Ledger:
         key: str,
         step: str,
         state: str,
-        cents: float | None = None,
+        cents: str | None = None,
         *,
         delivered: bool = False,
         run: int = 1,
@@ -49,7 +49,7 @@ class Ledger:
             " account, model, state, estimate_cents, cost_cents, delivered_at) VALUES ($1, $2, $3,"
             " $4, 'replicate', 1, 'replicate', 'a', 'm', $5, 20, $6::numeric,"
             " CASE WHEN $7 THEN now() END)",
-            *(JOBS, key, run, step, state, None if cents is None else Decimal(str(cents))),
+            *(JOBS, key, run, step, state, None if cents is None else Decimal(cents)),
             delivered,
         )
 
@@ -62,9 +62,9 @@ class Ledger:
 async def ledger(photomemory: str, connect: Connect, open_store: OpenStore) -> Ledger:
     connection, store = await connect(photomemory), await open_store(photomemory)
     ledger = Ledger(connection, store, await Hand.hire(store))
-    await ledger.completed("video", image=2, video=10)
-    await ledger.completed("video", image=4, video=20)
-    await ledger.completed("audio", speech=1)
+    await ledger.completed("video", image="2", video="10")
+    await ledger.completed("video", image="4", video="20")
+    await ledger.completed("audio", speech="1")
     return ledger
 
 
@@ -85,10 +85,10 @@ async def test_each_kind_costs_what_its_own_jobs_cost(ledger: Ledger) -> None:
 
 async def test_what_is_bought_isnt_bought_again(ledger: Ledger) -> None:
     bought, open_, doubtful, both = [await ledger.failed() for _ in range(4)]
-    await ledger.call(bought, "image", "finished", 3)
+    await ledger.call(bought, "image", "finished", "3")
     await ledger.call(open_, "image", "accepted")
     await ledger.call(doubtful, "image", "unknown")
-    await ledger.call(both, "image", "finished", 3)
+    await ledger.call(both, "image", "finished", "3")
     await ledger.call(both, "video", "accepted")
     told = await ledger.forecast(bought, open_, doubtful, both)
     assert (told.cents, told.unknown) == (Decimal(45), 0)  # three videos
@@ -105,15 +105,15 @@ async def test_what_is_bought_isnt_bought_again(ledger: Ledger) -> None:
 async def test_what_no_retry_would_use(ledger: Ledger) -> None:
     """Calls of an earlier run, and what ended without a result."""
     delivered, given_up = await ledger.failed(), await ledger.failed()
-    await ledger.call(delivered, "image", "finished", 3, delivered=True)
-    await ledger.call(given_up, "image", "finished", 3)
-    await ledger.call(given_up, "image", "failed", 1, run=2)
+    await ledger.call(delivered, "image", "finished", "3", delivered=True)
+    await ledger.call(given_up, "image", "finished", "3")
+    await ledger.call(given_up, "image", "failed", "1", run=2)
     told = await ledger.forecast(delivered, given_up)
     assert (told.cents, told.used) == (Decimal(36), 0)
 
 
 async def test_jobs_whose_cost_nobody_knows_are_no_basis(ledger: Ledger) -> None:
-    await ledger.completed("video", image=1, video=None)
+    await ledger.completed("video", image="1", video=None)
     (buys,) = (await ledger.forecast(await ledger.failed())).purchases
     assert buys.history is not None
     assert (buys.history.jobs, buys.cents) == (2, Decimal(18))

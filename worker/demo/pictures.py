@@ -35,6 +35,8 @@ WAVE = 8.0
 """Seconds from one wave of customers to the next."""
 
 BUSY = 12
+LOOK = 0.1
+_WORKERS = "SELECT count(*) FROM rowmill.workers WHERE stopped_at IS NULL"
 _RUNNING = "SELECT count(*) FROM rowmill.queue WHERE state = 'claimed'"
 
 # What each wave brings besides: work for a provider that is paused, and for one nobody has a key for.
@@ -79,7 +81,7 @@ async def _run(stage: Stage, minutes: float) -> None:
     for name in ("worker-a", "worker-b"):
         await stage.fleet.hire(name, slots=24)
     await _wave(stage, 40)
-    await asyncio.sleep(3)  # until the workers have said which lanes there are
+    await _until(stage, _WORKERS, 2)  # they say which lanes there are
     for act in (
         ("limit", "replicate", "--running", "8"),
         ("pause", "freepik", "--reason", "credits used up"),
@@ -103,8 +105,12 @@ async def _wave(stage: Stage, jobs: int) -> None:
 async def _busy(stage: Stage) -> None:
     """Until much is running at the same time."""
     await _wave(stage, 60)
-    while await stage.store.value(_RUNNING) < BUSY:
-        await asyncio.sleep(0.1)
+    await _until(stage, _RUNNING, BUSY)
+
+
+async def _until(stage: Stage, count: str, least: int) -> None:
+    while await stage.store.value(count) < least:
+        await asyncio.sleep(LOOK)
 
 
 async def _rowmill(dsn: str, *arguments: str) -> None:
