@@ -26,18 +26,20 @@ class Said:
 
 
 Rowmill = Callable[..., Awaitable[Said]]
-"""(dsn, *arguments, **environment) → what it said."""
+"""(dsn or None, *arguments, **environment) → what it said."""
 
 
-def in_directory(directory: Path) -> Rowmill:
+def rowmill_in(directory: Path, *command: str) -> Rowmill:
+    """`command` starts it; a process of its own, away from any .env."""
+
     async def call(dsn: str | None, *arguments: str, **environment: str) -> Said:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("ROWMILL_")}
         named = {"ROWMILL_DATABASE_URL": dsn} if dsn else {}
-        named["PYTHONPATH"] = str(ROOT)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "worker.cli", *arguments),
-            cwd=directory,  # away from any .env
-            env=clean | named | environment,
+            *(command or (sys.executable, "-m", "worker.cli")),
+            *arguments,
+            cwd=directory,
+            env=clean | named | {"PYTHONPATH": str(ROOT)} | environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -19,7 +19,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.commandline import Rowmill, in_directory
+from tests.commandline import Rowmill, rowmill_in
 from worker.embedded import EmbeddedPostgres
 
 Build = Callable[[str], Awaitable[None]]
@@ -174,4 +174,4 @@ def redis_url() -> str:
 @pytest.fixture
 def rowmill(tmp_path: Path) -> Rowmill:
     """(dsn, *arguments, **environment) → what it said."""
-    return in_directory(tmp_path)
+    return rowmill_in(tmp_path)

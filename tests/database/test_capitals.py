@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.database.mapping import Rowmill, rowmill_in
+from tests.commandline import Rowmill, rowmill_in
 from tests.database.platform_samples import CloneDatabase, NewDatabase, run
 from tests.database.support import Connect, Hand, OpenStore, failure, new_keys, queued
 from worker import maps

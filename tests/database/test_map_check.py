@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.database.mapping import Rowmill, rowmill_in
+from tests.commandline import Rowmill, rowmill_in
 from tests.database.platform_samples import NewDatabase, run, sql_file
 from tests.database.support import Connect, queued
 from worker import maps

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.database.mapping import Rowmill, rowmill_in
+from tests.commandline import Rowmill
 from tests.database.platform_samples import CloneDatabase, NewDatabase, run, sql_file
 from tests.database.support import (
     Connect,
@@ -25,11 +25,6 @@ from worker.maps import MapError, Source
 from worker.store.attaching import attach
 from worker.store.catalog import describe
 from worker.store.migrations import migrate
-
-
-@pytest.fixture
-def rowmill(tmp_path: Path) -> Rowmill:
-    return rowmill_in(tmp_path)
 
 
 async def described(dsn: str, table: str, *ddl: str) -> Table:

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.database.mapping import Rowmill, Said, rowmill_in
+from tests.commandline import Rowmill, Said, rowmill_in
 from tests.database.platform_samples import NewDatabase, run
 from worker import maps
 

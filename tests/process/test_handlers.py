@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.database.mapping import ROOT, Said, rowmill_in
+from tests.commandline import ROOT, Said, rowmill_in
 from tests.database.platform_samples import CloneDatabase, run
 from tests.database.redis_servers import real_redis
 from tests.process.fleet import until_sql
