@@ -37,7 +37,8 @@ def watch(
     \f
 
     It shows what `rowmill status` tells, and progress bars of the running jobs whose table has a
-    column for progress; of the others, how long they run.
+    column for progress; of the others, how long they run. Providers and budgets are folded to a
+    line where there is little room, until the cursor goes there.
 
     | key | what it does |
     |---|---|
